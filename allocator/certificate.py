@@ -1,0 +1,62 @@
+"""What is proven about a plan."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from .checks import check_number, check_text
+from .json_fields import read_field
+from .status import Status
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """Loss of a plan and a limit that no plan within the same budget can go below.
+
+    Args:
+        solver: Name of the solver that made the plan.
+        status: Name of its :class:`Status`, such as ``"OPTIMAL"``.
+        loss: Predicted loss of the plan, in the unit of the profile's measure.
+        bound: Proven lower limit on the loss of every plan within the budget.
+        gap: ``(loss - bound) / loss``: the share of the loss that could at most be saved.
+
+    Raises:
+        TypeError: If a field has the wrong type.
+        ValueError: If a number is not finite, or the status is unknown or has no plan.
+    """
+
+    solver: str
+    status: str
+    loss: float
+    bound: float
+    gap: float
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        check_text("solver", self.solver)
+        check_text("status", self.status)
+        known = [status.name for status in Status if status.has_plan]
+        if self.status not in known:
+            raise ValueError(f"`status` must be one of {known}, but got {self.status!r:.60}.")
+        for name in ("loss", "bound", "gap"):
+            object.__setattr__(self, name, check_number(name, getattr(self, name)))
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, object]) -> "Certificate":
+        """Read the fields from a JSON object.
+
+        Raises:
+            TypeError: If a field cannot be used.
+            ValueError: If a field is missing or cannot be used.
+        """
+        return cls(
+            solver=read_field(record, "solver", str),
+            status=read_field(record, "status", str),
+            loss=read_field(record, "loss", float),
+            bound=read_field(record, "bound", float),
+            gap=read_field(record, "gap", float),
+        )
+
+    def __str__(self) -> str:
+        """One line: the loss, the bound and who found it."""
+        verdict = "optimal" if self.status == Status.OPTIMAL.name else f"gap {100 * self.gap:.2g} %"
+        return f"{self.loss:.4g}, at least {self.bound:.4g} ({verdict}), found by {self.solver}"

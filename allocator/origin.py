@@ -1,0 +1,62 @@
+"""Where a problem came from: what it takes to turn chosen levels back into a plan."""
+
+from dataclasses import dataclass
+
+from .arrays import Floats, Ints, same_values
+from .geometry import Geometry
+from .profile import Profile
+from .settings import Settings
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Origin:
+    """The profile and the request behind a problem.
+
+    Args:
+        geometry: The caches of the model; unit ``u`` is layer ``u // kv_heads``, KV head
+            ``u % kv_heads``.
+        capacity_tokens: Tokens a cache keeps at each level, int64 [units, levels].
+        kept_fraction: Share of the context kept at each level, [levels].
+        context_tokens: Longest context to plan for, in tokens.
+        batch_size: Sequences that share the budget.
+        model: Name or path of the model.
+        heuristic: Registry name of the heuristic that chooses tokens.
+        heuristic_settings: Its settings as (name, value) pairs.
+        measure: Name of the measure that the loss is in.
+        made_by: One readable line on how the profile came about.
+    """
+
+    geometry: Geometry
+    capacity_tokens: Ints
+    kept_fraction: Floats
+    context_tokens: int
+    batch_size: int
+    model: str
+    heuristic: str
+    heuristic_settings: Settings
+    measure: str
+    made_by: str
+
+    @classmethod
+    def of(cls, profile: Profile, context_tokens: int, batch_size: int) -> "Origin":
+        """What a problem made from ``profile`` has to remember."""
+        geometry = profile.geometry
+        capacity = geometry.capacity_tokens(profile.kept_fraction, context_tokens)
+        capacity = capacity.reshape(geometry.caches, -1)
+        capacity.flags.writeable = False
+        return cls(
+            geometry=geometry,
+            capacity_tokens=capacity,
+            kept_fraction=profile.kept_fraction,
+            context_tokens=context_tokens,
+            batch_size=batch_size,
+            model=profile.model,
+            heuristic=profile.heuristic,
+            heuristic_settings=profile.heuristic_settings,
+            measure=profile.measure,
+            made_by=profile.made_by,
+        )
+
+    def __eq__(self, other: object) -> bool:
+        """Whether every field is equal, arrays element by element."""
+        return same_values(self, other)

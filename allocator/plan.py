@@ -1,0 +1,191 @@
+"""The decision: how many tokens each cache may keep, and the proof of how good that is."""
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from .arrays import Floats, Ints, int_array, refuse, same_values
+from .bytes_text import format_bytes
+from .certificate import Certificate
+from .checks import check_count, check_text
+from .envelope import seal, unseal
+from .files import FilePath, bad_file, read_whole, write_whole
+from .geometry import MOST_TOKENS, Geometry
+from .json_fields import read_field
+from .settings import Settings, call_text, check_settings
+
+FORMAT = "kvbudget-plan"
+VERSION = 1
+AXES = ("layers", "kv_heads")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Plan:
+    """How many tokens each KV cache of a model may keep.
+
+    Args:
+        capacity_tokens: Most tokens each cache may keep, int64 [layers, kv_heads].
+        context_tokens: Longest context the plan is made for, in tokens.
+        batch_size: Sequences that share the budget.
+        budget_bytes: Bytes that all caches may use together.
+        certificate: Loss of the plan and a proven limit on the loss of every plan.
+        geometry: The caches of the model.
+        model: Name or path of the model.
+        heuristic: Registry name of the heuristic that chooses which tokens to keep.
+        heuristic_settings: Its settings as (name, value) pairs.
+        measure: Name of the measure that the loss is in.
+        made_by: One readable line on how the profile behind the plan came about.
+
+    Raises:
+        TypeError: If a field has the wrong type.
+        ValueError: If a capacity is not in 1..context_tokens, the shape is not that of the
+            model, or the plan needs more than its budget.
+    """
+
+    capacity_tokens: Ints
+    context_tokens: int
+    batch_size: int
+    budget_bytes: int
+    certificate: Certificate
+    geometry: Geometry
+    model: str
+    heuristic: str
+    heuristic_settings: Settings
+    measure: str
+    made_by: str = ""
+
+    def __post_init__(self) -> None:
+        """Copy and check every field."""
+        if not isinstance(self.geometry, Geometry):
+            raise TypeError(f"`geometry` must be a Geometry, but got {self.geometry!r:.60}.")
+        if not isinstance(self.certificate, Certificate):
+            raise TypeError(
+                f"`certificate` must be a Certificate, but got {self.certificate!r:.60}."
+            )
+        for name in ("model", "heuristic", "measure", "made_by"):
+            check_text(name, getattr(self, name))
+        checked = {
+            "context_tokens": check_count("context_tokens", self.context_tokens, most=MOST_TOKENS),
+            "batch_size": check_count("batch_size", self.batch_size),
+            "budget_bytes": check_count("budget_bytes", self.budget_bytes),
+            "capacity_tokens": int_array("capacity_tokens", self.capacity_tokens, AXES),
+            "heuristic_settings": check_settings(self.heuristic_settings),
+        }
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
+        self._check_capacity()
+
+    def _check_capacity(self) -> None:
+        """Refuse capacities that do not belong to the model, the context or the budget."""
+        shape = (self.geometry.layers, self.geometry.kv_heads)
+        if self.capacity_tokens.shape != shape:
+            raise ValueError(
+                f"`capacity_tokens` must have the shape [layers, kv_heads] = {shape},"
+                f" but got {self.capacity_tokens.shape}."
+            )
+        outside = (self.capacity_tokens < 1) | (self.capacity_tokens > self.context_tokens)
+        rule = f"must be in 1..{self.context_tokens}"
+        refuse("capacity_tokens", self.capacity_tokens, outside, AXES, rule)
+        if self.used_bytes > self.budget_bytes:
+            raise ValueError(
+                f"`capacity_tokens` must fit `budget_bytes`, but needs {self.used_bytes:,} bytes"
+                f" of {self.budget_bytes:,}."
+            )
+
+    @property
+    def kept_fraction(self) -> Floats:
+        """Share of the context each cache may keep, [layers, kv_heads]."""
+        return np.asarray(self.capacity_tokens / self.context_tokens, dtype=np.float64)
+
+    @property
+    def used_bytes(self) -> int:
+        """Bytes of all caches together when each is full."""
+        tokens = sum(self.capacity_tokens.ravel().tolist())
+        return tokens * self.geometry.bytes_per_token * self.batch_size
+
+    @property
+    def loss(self) -> float:
+        """Predicted loss of the plan, in the unit of the measure."""
+        return self.certificate.loss
+
+    @property
+    def bound(self) -> float:
+        """Loss that no plan within the budget can beat."""
+        return self.certificate.bound
+
+    @property
+    def gap(self) -> float:
+        """How much of the loss a better plan could save at most, from 0 (none) to 1."""
+        return self.certificate.gap
+
+    def save(self, path: FilePath) -> None:
+        """Write the plan as JSON.
+
+        Raises:
+            FileNotFoundError: If the folder does not exist.
+            IsADirectoryError: If the path is a folder.
+        """
+        content = {
+            "capacity_tokens": self.capacity_tokens.tolist(),
+            "context_tokens": self.context_tokens,
+            "batch_size": self.batch_size,
+            "budget_bytes": self.budget_bytes,
+            "certificate": asdict(self.certificate),
+            "geometry": self.geometry.to_json(),
+            "model": self.model,
+            "heuristic": self.heuristic,
+            "heuristic_settings": [list(pair) for pair in self.heuristic_settings],
+            "measure": self.measure,
+            "made_by": self.made_by,
+        }
+        write_whole(path, (seal(FORMAT, VERSION, content) + "\n").encode("ascii"))
+
+    @classmethod
+    def load(cls, path: FilePath) -> "Plan":
+        """Read a plan that :meth:`save` wrote.
+
+        Raises:
+            BadFile: If the file is missing, damaged, foreign or written by a newer version.
+        """
+        raw = read_whole(path, "plan")
+        try:
+            record = unseal(raw.decode("utf-8"), FORMAT, VERSION)
+            return cls(
+                capacity_tokens=int_array(
+                    "capacity_tokens", read_field(record, "capacity_tokens", list), AXES
+                ),
+                context_tokens=read_field(record, "context_tokens", int),
+                batch_size=read_field(record, "batch_size", int),
+                budget_bytes=read_field(record, "budget_bytes", int),
+                certificate=Certificate.from_json(read_field(record, "certificate", dict)),
+                geometry=Geometry.from_json(read_field(record, "geometry", dict)),
+                model=read_field(record, "model", str),
+                heuristic=read_field(record, "heuristic", str),
+                heuristic_settings=tuple(read_field(record, "heuristic_settings", list)),
+                measure=read_field(record, "measure", str),
+                made_by=read_field(record, "made_by", str),
+            )
+        except (TypeError, ValueError) as error:
+            raise bad_file(path, "plan", error) from error
+
+    def __eq__(self, other: object) -> bool:
+        """Whether every field is equal, arrays element by element."""
+        return same_values(self, other)
+
+    def __str__(self) -> str:
+        """A few lines for people."""
+        tokens = self.capacity_tokens
+        full = self.geometry.full_bytes(self.context_tokens, self.batch_size)
+        heuristic = call_text(self.heuristic or "no heuristic", self.heuristic_settings)
+        return "\n".join(
+            (
+                f"Plan for {self.model or 'an unnamed model'}: {self.geometry}",
+                f"  memory    {format_bytes(self.used_bytes)} of a"
+                f" {format_bytes(self.budget_bytes)} budget"
+                f" (full cache: {format_bytes(full)}, batch size {self.batch_size})",
+                f"  caches    each keeps {tokens.min()} to {tokens.max()}"
+                f" of {self.context_tokens} tokens, {tokens.mean():.1f} on average",
+                f"  loss      {self.certificate} ({self.measure})",
+                f"  tokens    chosen by {heuristic}",
+            )
+        )

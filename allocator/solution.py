@@ -1,0 +1,125 @@
+"""The answer to a problem, with its certificate."""
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from .arrays import Ints, same_values
+from .bytes_text import format_bytes, format_pair
+from .certificate import Certificate
+from .errors import InfeasibleBudget
+from .origin import Origin
+from .plan import Plan
+from .problem import Problem
+from .status import Status
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Solution:
+    """Chosen levels, what they lose, and a limit that no choice can go below.
+
+    Args:
+        status: How the solve ended. ``INFEASIBLE`` has no levels.
+        levels: Level of each unit, int64 [units]; empty if infeasible.
+        loss: Total loss, in the unit of the problem's loss; infinite if infeasible.
+        bound: Proven lower limit on the loss of every choice; infinite if infeasible.
+        gap: ``(loss - bound) / loss``: the share of the loss that could at most be saved. 0 if
+            the choice is optimal, and if infeasible. Losses below 0 are taken by magnitude.
+        used_bytes: Memory of the chosen levels; 0 if infeasible.
+        seconds: Time the solver took, without the checks around it. Not compared.
+        solver: Name of the solver.
+        problem: What was solved.
+    """
+
+    status: Status
+    levels: Ints
+    loss: float
+    bound: float
+    gap: float
+    used_bytes: int
+    seconds: float = field(compare=False)
+    solver: str
+    problem: Problem
+
+    @classmethod
+    def infeasible(cls, problem: Problem, solver: str) -> "Solution":
+        """The answer to a problem whose lowest levels do not fit."""
+        return cls(
+            status=Status.INFEASIBLE,
+            levels=np.empty(0, dtype=np.int64),
+            loss=math.inf,
+            bound=math.inf,
+            gap=0.0,
+            used_bytes=0,
+            seconds=0.0,
+            solver=solver,
+            problem=problem,
+        )
+
+    @property
+    def plan(self) -> Plan:
+        """The plan for the model behind the problem.
+
+        Raises:
+            InfeasibleBudget: If no plan fits the budget.
+            ValueError: If the problem was not made from a profile.
+        """
+        if not self.status.has_plan:
+            raise InfeasibleBudget(refusal(self.problem))
+        origin = self.problem.origin
+        if origin is None:
+            raise ValueError(
+                "`problem` must come from Problem.from_profile to give a plan,"
+                " but was made from arrays. Use the solution's levels."
+            )
+        capacity = np.take_along_axis(origin.capacity_tokens, self.levels[:, None], axis=1)
+        return Plan(
+            capacity_tokens=capacity.reshape(origin.geometry.layers, origin.geometry.kv_heads),
+            context_tokens=origin.context_tokens,
+            batch_size=origin.batch_size,
+            budget_bytes=self.problem.budget_bytes,
+            certificate=Certificate(self.solver, self.status.name, self.loss, self.bound, self.gap),
+            geometry=origin.geometry,
+            model=origin.model,
+            heuristic=origin.heuristic,
+            heuristic_settings=origin.heuristic_settings,
+            measure=origin.measure,
+            made_by=origin.made_by,
+        )
+
+    def __eq__(self, other: object) -> bool:
+        """Whether every field but the time is equal."""
+        return same_values(self, other)
+
+    def __str__(self) -> str:
+        """A few lines for people."""
+        if not self.status.has_plan:
+            return f"No solution: {refusal(self.problem)}"
+        budget = format_bytes(self.problem.budget_bytes)
+        return (
+            f"{self.solver}: {self.status.name}. {self.status.value}\n"
+            f"  loss    {self.loss:.6g}, at least {self.bound:.6g} (gap {100 * self.gap:.2g} %)\n"
+            f"  memory  {format_bytes(self.used_bytes)} of {budget}\n"
+            f"  time    {1000 * self.seconds:.1f} ms"
+        )
+
+
+def refusal(problem: Problem) -> str:
+    """Say that no plan fits, what the smallest one needs, and what to do."""
+    budget, floor = format_pair(problem.budget_bytes, problem.floor_bytes)
+    return (
+        f"No plan fits {budget}: the smallest needs {floor} ({smallest(problem)})."
+        " Raise the budget or measure a profile with a smaller level."
+    )
+
+
+def smallest(problem: Problem) -> str:
+    """Describe the lowest levels: ``"24 caches at 21 tokens"``."""
+    origin: Origin | None = problem.origin
+    if origin is None:
+        return f"{len(problem.loss)} units at their lowest level"
+    low, high = origin.capacity_tokens[:, 0].min(), origin.capacity_tokens[:, 0].max()
+    tokens = f"{low} to {high} tokens" if low < high else f"{low} token{'s' if low > 1 else ''}"
+    caches = origin.geometry.caches
+    return f"{caches} cache{'s' if caches > 1 else ''} at {tokens}"

@@ -1,0 +1,182 @@
+"""One entry for every solver: checks, time, certificate."""
+
+import time
+from dataclasses import fields, is_dataclass
+
+import numpy as np
+
+from kvbudget.allocator.solvers.hull import Hull
+
+from .arrays import Ints
+from .budget import Budget
+from .plan import Plan
+from .problem import Problem
+from .profile import Profile
+from .relaxation import hull_bound, used_bytes
+from .solution import Solution
+from .solver import Choice, Solver
+from .status import Status
+
+CLOSED = 1e-12
+"""Relative gap below which loss and bound are equal but for rounding."""
+
+
+def solve(problem: Problem, solver: Solver) -> Solution:
+    """Solve a problem and certify the answer.
+
+    Whatever the solver proves, the bound is at least that of the convex hulls, so every answer
+    says how far from the best it can be at most.
+
+    Args:
+        problem: What to solve. A budget below the lowest levels gives the status
+            ``INFEASIBLE``, not an error.
+        solver: A solver object, such as ``Hull()``.
+
+    Raises:
+        TypeError: If an argument is of another type.
+        RuntimeError: If the solver breaks its contract.
+    """
+    check_solver(solver)
+    if not isinstance(problem, Problem):
+        raise TypeError(f"`problem` must be a Problem, but got {problem!r:.60}.")
+    name = solver_name(solver)
+    if problem.floor_bytes > problem.budget_bytes:
+        return Solution.infeasible(problem, name)
+    start = time.perf_counter()
+    choice = solver.choose(problem)
+    seconds = time.perf_counter() - start
+    levels = check_choice(problem, choice, name)
+    loss = float(np.take_along_axis(problem.loss, levels[:, None], axis=1).sum())
+    bound = check_bound(choice.bound, loss, name)
+    if not solver.bounds_relaxation:
+        bound = max(bound, hull_bound(problem))
+    gap = relative_gap(loss, bound)
+    return Solution(
+        status=judge(choice.status, gap),
+        levels=levels,
+        loss=loss,
+        bound=bound if gap else loss,
+        gap=gap,
+        used_bytes=used_bytes(problem, levels),
+        seconds=seconds,
+        solver=name,
+        problem=problem,
+    )
+
+
+def allocate(
+    profile: Profile,
+    *,
+    budget: Budget,
+    context_tokens: int,
+    batch_size: int = 1,
+    solver: Solver = Hull(),  # noqa: B008
+    constraints: tuple[object, ...] = (),
+) -> Plan:
+    """Divide a memory budget among the caches of a profiled model.
+
+    Args:
+        profile: Measured losses of the model's caches.
+        budget: Bytes, ``"2GiB"``, ``"25%"`` of the full cache, or ``Tokens(1024)``.
+        context_tokens: Longest context to plan for, in tokens.
+        batch_size: Sequences that share the budget.
+        solver: A solver object.
+        constraints: Further limits. No kind of constraint exists yet.
+
+    Raises:
+        InfeasibleBudget: If the lowest levels need more than the budget.
+        TypeError: If an argument has the wrong type.
+        ValueError: If the budget cannot be read or a count is below 1.
+    """
+    check_solver(solver)
+    problem = Problem.from_profile(
+        profile,
+        budget=budget,
+        context_tokens=context_tokens,
+        batch_size=batch_size,
+        constraints=constraints,
+    )
+    return solve(problem, solver).plan
+
+
+def check_solver(solver: object) -> None:
+    """Refuse a solver that is not an object of a solver class.
+
+    Raises:
+        TypeError: If it is a class, a name, or anything else.
+    """
+    if isinstance(solver, type):
+        raise TypeError(
+            f"`solver` must be a solver object, but got the class {solver.__name__}."
+            f" Pass {solver.__name__}()."
+        )
+    if not isinstance(solver, Solver):
+        raise TypeError(f"`solver` must be a solver object such as Hull(), but got {solver!r:.60}.")
+
+
+def solver_name(solver: Solver) -> str:
+    """Name of a solver, with the settings that differ from the defaults."""
+    if not is_dataclass(solver):
+        return type(solver).__name__
+    settings = [(f.name, getattr(solver, f.name)) for f in fields(solver) if f.repr]
+    plain = {f.name: f.default for f in fields(solver)}
+    changed = [f"{name}={value!r}" for name, value in settings if value != plain[name]]
+    return type(solver).__name__ + (f"({', '.join(changed)})" if changed else "")
+
+
+def check_choice(problem: Problem, choice: Choice, name: str) -> Ints:
+    """Return the levels of a solver's answer, read-only, if they are one level per unit that fit.
+
+    Raises:
+        RuntimeError: If the solver broke its contract.
+    """
+    if not choice.status.has_plan:
+        raise RuntimeError(f"{name} broke its contract: it found no plan, but the lowest fits.")
+    units, num_levels = problem.loss.shape
+    levels = np.array(choice.levels)
+    if levels.shape != (units,) or levels.dtype.kind not in "iu":
+        raise RuntimeError(
+            f"{name} broke its contract: levels must be {units} integers,"
+            f" but are {levels.dtype} of shape {levels.shape}."
+        )
+    if levels.min() < 0 or levels.max() >= num_levels:
+        raise RuntimeError(
+            f"{name} broke its contract: levels must be in 0..{num_levels - 1},"
+            f" but are in {levels.min()}..{levels.max()}."
+        )
+    levels = levels.astype(np.int64)
+    used = used_bytes(problem, levels)
+    if used > problem.budget_bytes:
+        raise RuntimeError(
+            f"{name} broke its contract: it uses {used:,} bytes of {problem.budget_bytes:,}."
+        )
+    levels.flags.writeable = False
+    return levels
+
+
+def check_bound(bound: float, loss: float, name: str) -> float:
+    """Return a solver's bound if the loss of its own answer does not refute it.
+
+    Raises:
+        RuntimeError: If the bound is NaN or clearly above the loss.
+    """
+    if not bound <= loss + 1e-9 * abs(loss):
+        raise RuntimeError(
+            f"{name} broke its contract: its bound {bound} is above the loss {loss} of its answer."
+        )
+    return bound
+
+
+def relative_gap(loss: float, bound: float) -> float:
+    """Return ``(loss - bound) / loss`` by magnitude, 0 where only rounding is left."""
+    scale = max(abs(loss), abs(bound))
+    if loss - bound <= CLOSED * scale:
+        return 0.0
+    return (loss - bound) / scale
+
+
+def judge(status: Status, gap: float) -> Status:
+    """Status of an answer: optimal exactly if the gap is closed."""
+    if gap == 0.0:
+        return Status.OPTIMAL
+    return Status.FEASIBLE if status is Status.OPTIMAL else status

@@ -1,0 +1,48 @@
+"""What a solver is, and what it hands back."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+from .arrays import Ints
+from .problem import Problem
+from .status import Status
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Choice:
+    """The answer of a solver.
+
+    Args:
+        levels: Chosen level of each unit, int64 [units].
+        status: How the search ended. A solver that has proved its answer optimal says so by
+            returning its loss as the bound.
+        bound: Proven lower limit on the loss of every choice within the budget.
+    """
+
+    levels: Ints
+    status: Status = Status.FEASIBLE
+    bound: float = float("-inf")
+
+
+class Solver(ABC):
+    """A way to choose levels. Every solver works with default arguments.
+
+    A solver whose bound already is that of the convex hulls sets ``bounds_relaxation``, so that
+    the caller need not compute it again.
+    """
+
+    __slots__ = ()
+
+    bounds_relaxation: ClassVar[bool] = False
+
+    @abstractmethod
+    def choose(self, problem: Problem) -> Choice:
+        """Choose one level per unit so that their bytes fit the budget.
+
+        The caller has checked that the lowest levels fit, and checks the answer. Equal problems
+        must get equal answers.
+
+        Args:
+            problem: The knapsack to solve.
+        """

@@ -1,0 +1,29 @@
+"""Lower convex hulls and one price of a byte.
+
+The whole segments that the relaxed optimum buys make a plan; what is left is spent greedily. The
+plan loses at most one segment more than the relaxed optimum, which is also its bound.
+
+Reference:
+    Sinha and Zoltners, "The Multiple-Choice Knapsack Problem", Operations Research, 1979.
+    https://doi.org/10.1287/opre.27.3.503
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from kvbudget.allocator.problem import Problem
+from kvbudget.allocator.relaxation import relax
+from kvbudget.allocator.rounding import fill
+from kvbudget.allocator.solver import Choice, Solver
+
+
+@dataclass(frozen=True, slots=True)
+class Hull(Solver):
+    """Buy the segments of all hulls in the order of their worth, then fill what is left."""
+
+    bounds_relaxation: ClassVar[bool] = True
+
+    def choose(self, problem: Problem) -> Choice:
+        """Round the relaxed optimum down and fill."""
+        relaxed = relax(problem)
+        return Choice(fill(problem, relaxed.levels), bound=relaxed.bound)

@@ -1,0 +1,79 @@
+"""What every heuristic's answer must fulfil, checked once, by whoever asks the heuristic."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from .cache_view import CacheView
+    from .heuristic import CacheHeuristic, TokenHeuristic
+    from .layer_view import LayerView
+
+
+def checked_scores(heuristic: TokenHeuristic, view: LayerView) -> Tensor:
+    """Ask a token heuristic for its scores and hold it to its contract.
+
+    Returns:
+        Scores, [batch, kv_heads, tokens], float32, finite; invalid places hold the lowest number.
+
+    Raises:
+        TypeError: If the answer is not a floating tensor.
+        ValueError: If its shape is wrong, or a score of a valid token is not finite.
+    """
+    scores = _floating(heuristic.score(view), heuristic, "score", tuple(view.valid.shape))
+    scores = scores.masked_fill(~view.valid, torch.finfo(torch.float32).min)
+    return _finite(scores, heuristic, "score", ("sequence", "KV head", "place"))
+
+
+def checked_importance(heuristic: CacheHeuristic, view: CacheView) -> Tensor:
+    """Ask a cache heuristic for the importance of a layer's caches and hold it to its contract.
+
+    Returns:
+        Importance, [kv_heads], float32, finite, never negative.
+
+    Raises:
+        TypeError: If the answer is not a floating tensor.
+        ValueError: If its shape is wrong, or a number is negative or not finite.
+    """
+    wanted = (view.layer.keys.shape[1],)
+    answer = _floating(heuristic.importance(view), heuristic, "importance", wanted)
+    importance = _finite(answer, heuristic, "importance", ("KV head",))
+    if (importance < 0).any():
+        raise ValueError(
+            f"`importance` of {type(heuristic).__name__} must never be negative, but got "
+            f"{importance.min().item():g}."
+        )
+    return importance
+
+
+def _floating(answer: object, heuristic: object, method: str, wanted: tuple[int, ...]) -> Tensor:
+    subject = f"`{method}` of {type(heuristic).__name__}"
+    if not isinstance(answer, Tensor):
+        raise TypeError(f"{subject} must return a torch.Tensor, but got {type(answer).__name__}.")
+    if tuple(answer.shape) != wanted:
+        unit = "KV head" if len(wanted) == 1 else "sequence, KV head and token"
+        raise ValueError(
+            f"{subject} must return {list(wanted)}, but got {list(answer.shape)}. "
+            f"Return one number per {unit}."
+        )
+    if not answer.is_floating_point():
+        raise TypeError(
+            f"{subject} must return floating numbers, but got {answer.dtype}. "
+            "Call .float() on them."
+        )
+    return answer.float()
+
+
+def _finite(answer: Tensor, heuristic: object, method: str, axes: tuple[str, ...]) -> Tensor:
+    finite = answer.isfinite()
+    if not finite.all():
+        first = (~finite).nonzero()[0].tolist()
+        where = ", ".join(f"{axis} {index}" for axis, index in zip(axes, first, strict=True))
+        raise ValueError(
+            f"`{method}` of {type(heuristic).__name__} must be finite, but got "
+            f"{answer[tuple(first)].item()} at {where}."
+        )
+    return answer

@@ -1,0 +1,199 @@
+"""Names of heuristics: a registry maps each name to a class, never to an instance.
+
+Names exist for files and the command line; in a program one passes objects.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import re
+from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
+
+from .heuristic import CacheHeuristic, TokenHeuristic
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+Heuristic: TypeAlias = TokenHeuristic | CacheHeuristic
+Setting: TypeAlias = bool | int | float | str
+Settings: TypeAlias = tuple[tuple[str, Setting], ...]
+Kind = TypeVar("Kind")
+Class = TypeVar("Class", bound=type)
+
+
+class Registry(Generic[Kind]):
+    """Classes of one kind of plug-in by name.
+
+    Args:
+        what: What a plug-in is called in messages.
+        bases: Abstract classes of which a plug-in extends one.
+    """
+
+    def __init__(self, what: str, *bases: type) -> None:
+        self._what = what
+        self._bases = bases
+        self._classes: dict[str, type[Kind]] = {}
+
+    def register(self, name: str) -> Callable[[Class], Class]:
+        """Decorate a class to own ``name``.
+
+        Raises:
+            ValueError: If the name is not lower-case words joined by underscores, or is taken.
+            TypeError: If the class is no plug-in, is abstract, or cannot be built without
+                arguments.
+        """
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+            raise ValueError(
+                "`name` must be lower-case letters, digits and underscores, starting with a "
+                f"letter, but got {name!r}."
+            )
+
+        def add(cls: Class) -> Class:
+            self._require_plugin(cls)
+            if name in self._classes:
+                owner = self._classes[name]
+                raise ValueError(
+                    f"`name` must be new, but got {name!r}, which belongs to "
+                    f"{owner.__module__}.{owner.__qualname__}. Choose another name."
+                )
+            self._classes[name] = cls
+            return cls
+
+        return add
+
+    def get(self, name: str) -> type[Kind]:
+        """Return the class that owns a name.
+
+        Raises:
+            ValueError: If nobody owns it; the message lists the names there are.
+        """
+        if name in self._classes:
+            return self._classes[name]
+        close = difflib.get_close_matches(name, self._classes, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        known = ", ".join(self.names())
+        raise ValueError(f"`name` must be one of {known}, but got {name!r}.{hint}")
+
+    def names(self, kind: type = object) -> list[str]:
+        """Return the registered names in order, of all classes or of those of one kind."""
+        return sorted(name for name, cls in self._classes.items() if issubclass(cls, kind))
+
+    def name_of(self, plugin: Kind) -> str:
+        """Return the name under which the class of a plug-in is registered.
+
+        Raises:
+            ValueError: If it is not registered.
+        """
+        for name, cls in self._classes.items():
+            if type(plugin) is cls:
+                return name
+        raise ValueError(
+            f"`{self._what}` must be of a registered class, but got {plugin!r}. "
+            'Put @register("a_name") above its class.'
+        )
+
+    def build(self, name: str, settings: Iterable[tuple[str, Setting]] = ()) -> Kind:
+        """Make a plug-in from its name and settings: the reverse of the two ``*_of`` functions.
+
+        Raises:
+            ValueError: If the name, or the name of a setting, is unknown.
+            TypeError: If a setting has the wrong type.
+        """
+        cls = self.get(name)
+        default = cls()
+        current = {field: getattr(default, field) for field in _field_names(default)}
+        given: dict[str, object] = {}
+        for field, value in settings:
+            if field not in current:
+                known = ", ".join(current) or "it has none"
+                raise ValueError(
+                    f"`settings` must name fields of {cls.__name__} ({known}), but got {field!r}."
+                )
+            given[field] = _restored(field, value, current[field])
+        return cls(**given)
+
+    @contextmanager
+    def scope(self) -> Iterator[None]:
+        """Forget, at the end of the block, whatever was registered inside it."""
+        before = dict(self._classes)
+        try:
+            yield
+        finally:
+            self._classes = before
+
+    def _require_plugin(self, cls: type) -> None:
+        if not (isinstance(cls, type) and issubclass(cls, self._bases)):
+            wanted = " or ".join(base.__name__ for base in self._bases)
+            raise TypeError(f"`{self._what}` must be a subclass of {wanted}, but got {cls!r}.")
+        if inspect.isabstract(cls):
+            missing = ", ".join(_abstract_methods(cls))
+            raise TypeError(
+                f"`{cls.__name__}` must define every abstract method, but lacks {missing}."
+            )
+        needed = [
+            parameter.name
+            for parameter in inspect.signature(cls).parameters.values()
+            if parameter.default is parameter.empty
+        ]
+        if needed:
+            raise TypeError(
+                f"`{cls.__name__}` must work without arguments, but needs {', '.join(needed)}. "
+                "Make it a frozen dataclass whose fields all have defaults."
+            )
+
+
+def _abstract_methods(cls: type) -> list[str]:
+    members = inspect.getmembers(cls)
+    return [name for name, member in members if getattr(member, "__isabstractmethod__", False)]
+
+
+def settings_of(plugin: object) -> Settings:
+    """Return the fields of a plug-in with their values, as they can be written to a file.
+
+    A member of an Enum is written as its name.
+
+    Raises:
+        TypeError: If a field is neither bool, int, float, str nor an Enum.
+    """
+    return tuple((field, _written(field, getattr(plugin, field))) for field in _field_names(plugin))
+
+
+def _field_names(plugin: object) -> list[str]:
+    if not is_dataclass(plugin):
+        return []
+    return [field.name for field in fields(plugin) if field.init]
+
+
+def _written(field: str, value: object) -> Setting:
+    if isinstance(value, Enum):
+        return value.name
+    if isinstance(value, bool | int | float | str):
+        return value
+    raise TypeError(f"`{field}` must be a bool, int, float, str or Enum, but got {value!r}.")
+
+
+def _restored(field: str, value: Setting, default: object) -> object:
+    """Turn a written value back into the type that the field has by default."""
+    if isinstance(default, Enum):
+        members = type(default).__members__
+        if value not in members:
+            raise ValueError(f"`{field}` must be one of {', '.join(members)}, but got {value!r}.")
+        return members[str(value)]
+    if isinstance(default, float) and type(value) is int:
+        return float(value)
+    if type(value) is not type(default):
+        raise TypeError(f"`{field}` must be of type {type(default).__name__}, but got {value!r}.")
+    return value
+
+
+_heuristics: Registry[Heuristic] = Registry("heuristic", TokenHeuristic, CacheHeuristic)
+register = _heuristics.register
+get = _heuristics.get
+names = _heuristics.names
+name_of = _heuristics.name_of
+build = _heuristics.build
+registration_scope = _heuristics.scope

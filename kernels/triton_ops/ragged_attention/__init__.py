@@ -1,0 +1,125 @@
+"""Attention of the newest queries over a ragged prefix and a dense tail."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.util import find_spec
+
+import torch
+from torch import Tensor
+
+from . import reference
+from .arguments import check
+
+__all__ = ["ragged_attention"]
+
+
+def ragged_attention(
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    offsets: Tensor,
+    positions: Tensor,
+    tail_keys: Tensor,
+    tail_values: Tensor,
+    tail_tokens: int,
+    *,
+    seen_tokens: int,
+    scaling: float,
+    window: int | None = None,
+    softcap: float | None = None,
+    sinks: Tensor | None = None,
+    mass: Tensor | None = None,
+    tail_mass: Tensor | None = None,
+) -> Tensor:
+    """Attend to a flat prefix of unequal segments and to a rectangular tail, in one softmax.
+
+    Segment `p = b * kv_heads + h` of the prefix, rows `offsets[p]:offsets[p + 1]`, holds what KV
+    head `h` of sequence `b` kept. Every KV head has seen every token since, so these lie in the
+    tail: its slot `t` has position `seen_tokens - tail_tokens + t`. Query `i` has position
+    `seen_tokens - new + i` and sees the keys at its own position and before, no further back
+    than `window` positions (its own included). Query head `j` reads KV head `j // group`, where
+    `group = heads // kv_heads`. With softcap `c` a logit `s = scaling * (q . k)` becomes
+    `c * tanh(s / c)`; a sink adds its own logit, as it is, to the denominator only.
+
+    A query that sees nothing gets zeros. No gradient flows back: `backward` raises. All tensors
+    but `queries` are contiguous: pass whole storages, not slices of them.
+
+    Args:
+        queries: [batch, heads, new, head_dim], any strides.
+        keys: [rows, head_dim], dtype of `queries`.
+        values: [rows, value_dim], dtype of `queries`.
+        offsets: int64 [batch * kv_heads + 1], never falling, from 0 to at most `rows`.
+        positions: int32 [rows], column of each row in its sequence, below `seen_tokens`.
+        tail_keys: [batch, kv_heads, tail_capacity, head_dim]; only slots below `tail_tokens`
+            are read.
+        tail_values: [batch, kv_heads, tail_capacity, value_dim].
+        tail_tokens: Slots of the tail in use, the same for all sequences and KV heads.
+        seen_tokens: Columns seen so far, the new ones included.
+        scaling: Factor on the products of queries and keys.
+        window: Sliding window in tokens; None is full attention.
+        softcap: Bound on the absolute logit; None is no bound.
+        sinks: Learned sink logit of each query head, [heads].
+        mass: float32 [rows]; what each row was attended, summed over the new queries and
+            averaged over the group, is added in place.
+        tail_mass: float32 [batch, kv_heads, tail_capacity]; the same for the tail.
+
+    Returns:
+        [batch, heads, new, value_dim], contiguous, in the dtype of `queries`.
+
+    Raises:
+        TypeError: If a dtype is wrong or tensors lie on different devices.
+        ValueError: If a shape, a length or a setting is wrong.
+    """
+    tensors = (queries, keys, values, offsets, positions, tail_keys, tail_values)
+    check(*tensors, tail_tokens, seen_tokens, window, softcap, sinks, mass, tail_mass)
+    if queries.is_cuda and _triton_is_installed() and _triton_serves(queries, values):
+        # only here, so that machines without a GPU need no triton
+        from .triton_kernel import ragged_attention as implementation
+    else:
+        implementation = reference.ragged_attention
+    with torch.no_grad():
+        out = implementation(
+            *tensors,
+            tail_tokens,
+            seen_tokens=seen_tokens,
+            scaling=scaling,
+            window=window,
+            softcap=softcap,
+            sinks=sinks,
+            mass=mass,
+            tail_mass=tail_mass,
+        )
+    if torch.is_grad_enabled() and queries.requires_grad:
+        return _refuse_backward(out, queries)
+    return out
+
+
+@cache
+def _triton_is_installed() -> bool:
+    return find_spec("triton") is not None
+
+
+def _triton_serves(queries: Tensor, values: Tensor) -> bool:
+    widest = max(queries.shape[-1], values.shape[-1])
+    return queries.dtype != torch.float64 and widest <= 256
+
+
+class _NoBackward(torch.autograd.Function):
+    """Hands `out` on; a backward pass that reaches it fails by name, not with wrong gradients."""
+
+    @staticmethod
+    def forward(ctx: object, out: Tensor, queries: Tensor) -> Tensor:
+        return out.view_as(out)
+
+    @staticmethod
+    def backward(ctx: object, *grads: Tensor) -> tuple[Tensor, Tensor]:
+        raise RuntimeError(
+            "`ragged_attention` must not be differentiated: evicted tokens have no gradient. "
+            "Train without a budgeted cache."
+        )
+
+
+def _refuse_backward(out: Tensor, queries: Tensor) -> Tensor:
+    guarded: Tensor = _NoBackward.apply(out, queries)  # type: ignore[no-untyped-call]
+    return guarded

@@ -1,0 +1,92 @@
+"""One call of a model's attention, as our cache layers see it."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+_QUERY_CHUNK = 256
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionCall:
+    """Queries and the new keys and values of one layer, with all that shapes their attention.
+
+    Args:
+        module: The attention module that made the call.
+        queries: [batch, heads, new, head_dim], rotated.
+        keys: Keys of the new tokens only, [batch, kv_heads, new, head_dim].
+        values: Values of the new tokens only, [batch, kv_heads, new, value_dim].
+        mask: What each query may see, [batch, 1, new, columns], bool (True: seen) or an
+            additive float; None means plain causal order.
+        scaling: Factor on the logits.
+        softcap: Bound of the logits' tanh, or None.
+        sinks: Learned sink logits, [heads], or None.
+    """
+
+    module: nn.Module
+    queries: Tensor
+    keys: Tensor
+    values: Tensor
+    mask: Tensor | None
+    scaling: float
+    softcap: float | None = None
+    sinks: Tensor | None = None
+
+    def real_tokens(self) -> Tensor:
+        """Which of the new tokens are no padding, [batch, new], bool.
+
+        A token is real when its own query may see it, so the mask's last diagonal tells.
+        """
+        batch, _, new, _ = self.queries.shape
+        if self.mask is None:
+            return torch.ones(batch, new, dtype=torch.bool, device=self.queries.device)
+        seen = _as_bool(self.mask)[:, 0]
+        return seen.diagonal(offset=seen.shape[-1] - new, dim1=-2, dim2=-1).expand(batch, new)
+
+
+def dense_attention(call: AttentionCall) -> Tensor:
+    """Attention of a prompt over itself with a soft cap or learned sinks, in query chunks.
+
+    Logits and softmax are float32; memory is linear in the number of tokens.
+
+    Returns:
+        [batch, new, heads, value_dim], the layout that transformers expects.
+    """
+    chunks = range(0, call.queries.shape[2], _QUERY_CHUNK)
+    parts = [_attend_rows(call, slice(first, first + _QUERY_CHUNK)) for first in chunks]
+    return torch.cat(parts, 2).transpose(1, 2).contiguous()
+
+
+def _attend_rows(call: AttentionCall, rows: slice) -> Tensor:
+    batch, heads, _, head_dim = call.queries.shape
+    kv_heads, columns = call.keys.shape[1:3]
+    queries = call.queries[:, :, rows].reshape(batch, kv_heads, -1, head_dim).float()
+    logits = (queries @ call.keys.float().mT * call.scaling).view(batch, heads, -1, columns)
+    if call.softcap is not None:
+        logits = torch.tanh(logits / call.softcap) * call.softcap
+    logits = logits + _additive_mask(call, rows, logits)
+    if call.sinks is not None:
+        sink = call.sinks.float().view(1, heads, 1, 1).expand(batch, heads, logits.shape[2], 1)
+        logits = torch.cat([logits, sink], -1)
+    weights = logits.softmax(-1)[..., :columns]
+    mixed = weights.reshape(batch, kv_heads, -1, columns) @ call.values.float()
+    return mixed.view(batch, heads, -1, call.values.shape[-1]).to(call.queries.dtype)
+
+
+def _additive_mask(call: AttentionCall, rows: slice, logits: Tensor) -> Tensor:
+    lowest = torch.finfo(torch.float32).min
+    if call.mask is not None and call.mask.dtype != torch.bool:
+        return call.mask[:, :, rows].float()
+    if call.mask is not None:
+        seen = call.mask[:, :, rows]
+    else:
+        first = rows.start
+        query = torch.arange(first, first + logits.shape[2], device=logits.device)
+        column = torch.arange(logits.shape[3], device=logits.device)
+        seen = column <= query[:, None]
+    return torch.zeros(seen.shape, device=logits.device).masked_fill(~seen, lowest)
+
+
+def _as_bool(mask: Tensor) -> Tensor:
+    return mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min / 2

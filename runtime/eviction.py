@@ -1,0 +1,111 @@
+"""Which tokens stay: scores and capacities in, a keep mask out.
+
+The order of the tokens of a cache does not depend on how many are kept: the first tokens (sinks)
+come first, then the most recent ones, then the others by score. Whatever is kept at a small
+capacity is therefore kept at every larger one, so one order serves all levels of a profile and
+the running cache alike.
+
+Reference:
+    Xiao et al., "Efficient Streaming Language Models with Attention Sinks", ICLR 2024, for the
+    protected sinks and recent tokens. https://arxiv.org/abs/2309.17453
+"""
+
+import torch
+from torch import Tensor
+
+SINK_TOKENS = 4
+RECENT_TOKENS = 16
+MAX_TAIL_TOKENS = 32
+
+
+def keep_order(
+    scores: Tensor, valid: Tensor, *, sinks: int = SINK_TOKENS, recent: int = RECENT_TOKENS
+) -> Tensor:
+    """Sort the tokens of every cache, the ones to keep longest first.
+
+    Args:
+        scores: Worth of each token, [batch, kv_heads, tokens], float32, higher means keep.
+        valid: Tokens that exist and may still be seen, same shape, bool.
+        sinks: First valid tokens that go before all others.
+        recent: Last valid tokens that go next, the newest first.
+
+    Returns:
+        Token indices, [batch, kv_heads, tokens]; invalid tokens come last. Equal scores keep
+        the order of their positions, so every device gives the same result.
+    """
+    worth = _worth(scores, valid, sinks, recent)
+    return worth.argsort(dim=-1, descending=True, stable=True)
+
+
+def select(
+    scores: Tensor,
+    valid: Tensor,
+    capacity_tokens: Tensor,
+    *,
+    sinks: int = SINK_TOKENS,
+    recent: int = RECENT_TOKENS,
+) -> Tensor:
+    """Keep the best tokens of every cache, each cache as many as it has room for.
+
+    Args:
+        scores: Worth of each token, [batch, kv_heads, tokens], float32, higher means keep.
+        valid: Tokens that exist and may still be seen, same shape, bool.
+        capacity_tokens: Room of each cache, [kv_heads], int64, at least 0.
+        sinks: First valid tokens that are kept before all others.
+        recent: Last valid tokens that are kept next.
+
+    Returns:
+        Keep mask, [batch, kv_heads, tokens], bool; a cache with room for all its valid tokens
+        keeps all of them.
+    """
+    worth = _worth(scores, valid, sinks, recent)
+    rows = [
+        _best(worth[row, head], int(capacity_tokens[head]))
+        for row in range(valid.shape[0])
+        for head in range(valid.shape[1])
+    ]
+    return torch.stack(rows).view(valid.shape) & valid
+
+
+def _worth(scores: Tensor, valid: Tensor, sinks: int, recent: int) -> Tensor:
+    """One number per token that sorts tokens as `keep_order` does, float64."""
+    rank = valid.cumsum(-1).double()  # 1 for the first valid token
+    from_end = rank[..., -1:] - rank  # 0 for the last valid token
+    above = float(torch.finfo(torch.float32).max) * 2
+    # protected tokens lie above every float32 score, each on a step of its own
+    worth = torch.where(from_end < recent, above * (1 + recent - from_end), scores.double())
+    worth = torch.where(rank <= sinks, above * (2 + recent + sinks - rank), worth)
+    return worth.masked_fill(~valid, -torch.inf)
+
+
+def _best(worth: Tensor, count: int) -> Tensor:
+    """The `count` largest, of equals the first, as a mask; no sort, so linear in the tokens."""
+    if count >= len(worth):
+        return torch.ones_like(worth, dtype=torch.bool)
+    if count == 0:
+        return torch.zeros_like(worth, dtype=torch.bool)
+    least = worth.kthvalue(len(worth) - count + 1).values
+    above, equal = worth > least, worth == least
+    return above | (equal & (equal.cumsum(0) <= count - above.sum()))
+
+
+def tail_slots(capacities: Tensor, held_tokens: Tensor, new: int) -> int:
+    """Slots of the dense tail after an eviction, every cache of a layer getting equally many.
+
+    A full cache gives the slots out of its own capacity. A cache that still has room must not
+    lose a token to the tail, so the tail is never longer than the room it has left.
+
+    Args:
+        capacities: Room of each cache, [kv_heads], int64.
+        held_tokens: Tokens each cache holds now, the most over the batch, [kv_heads], int64.
+        new: Tokens that need a slot at once, at most `longest_tail(capacities)`.
+    """
+    slack = capacities - held_tokens
+    roomy = slack[slack >= new]
+    longest = longest_tail(capacities)
+    return min(longest, int(roomy.min())) if len(roomy) else longest
+
+
+def longest_tail(capacities: Tensor) -> int:
+    """Most tokens that may wait in the tail: the smallest cache must keep more than recent ones."""
+    return max(1, min(MAX_TAIL_TOKENS, int(capacities.min()) // 4))

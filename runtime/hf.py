@@ -1,0 +1,350 @@
+"""Every line that touches the cache and attention interfaces of transformers.
+
+A cache layer's `update` sees keys and values but no queries; the attention function sees queries,
+keys and values but not the cache. The two are joined by a handoff: `update` returns the new
+tensors tagged with their layer, and the registered attention function recognises the tag. A model
+that rewrites keys or values in between, or never calls the registered function, is found out at
+its first forward and refused.
+"""
+
+import threading
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from transformers import (
+    AttentionInterface,
+    AttentionMaskInterface,
+    DynamicCache,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
+from transformers.cache_utils import (
+    Cache,
+    CacheLayerMixin,
+    DynamicLayer,
+    DynamicSlidingWindowLayer,
+)
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+from kvbudget.allocator import Plan, UnsupportedModel
+from kvbudget.heuristics import TokenHeuristic
+
+from .attention_call import AttentionCall, dense_attention
+from .budgeted_layer import BudgetedLayer
+from .room import Room
+
+ATTENTION_NAME = "kvbudget"
+_TAG = "_kvbudget_layer"
+# keywords of attention calls that do not change the result of a plain causal decoder
+_HARMLESS = frozenset(
+    "is_causal position_ids use_cache output_attentions output_hidden_states output_router_logits "
+    "cache_position num_items_in_batch layer_idx is_first_iteration logits_to_keep return_dict "
+    "token_type_ids inputs_embeds".split()
+)
+
+
+class _Handoff(threading.local):
+    """The layer whose `update` has not been followed by its attention call yet."""
+
+    waiting: "_TaggingLayer | None" = None
+
+
+_HANDOFF = _Handoff()
+
+
+class _TaggingLayer(CacheLayerMixin):
+    """A cache layer that hands its new tokens to the registered attention function."""
+
+    is_sliding = False  # masks are sized by all columns seen, whatever is kept
+    is_compileable = False
+    is_croppable = True
+
+    def __init__(self, index: int, window: int | None) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.index, self.window = index, window
+
+    @abstractmethod
+    def admit(self, keys: Tensor, values: Tensor) -> None:
+        """Take note of new tokens before they attend."""
+
+    @abstractmethod
+    def attend(self, call: AttentionCall) -> Tensor:
+        """Attention output, [batch, new, heads, value_dim]."""
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        """Remember type and place of the tokens."""
+        self.dtype, self.device = key_states.dtype, key_states.device
+        self.is_initialized = True
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *_: object, **__: object
+    ) -> tuple[Tensor, Tensor]:
+        """Admit new tokens and return them, tagged, for the attention call that follows."""
+        self.lazy_initialization(key_states, value_states)
+        stranded, _HANDOFF.waiting = _HANDOFF.waiting, None
+        if stranded is not None and stranded is not self:
+            raise UnsupportedModel(
+                f"Layer {stranded.index}: its keys never reached the attention function of "
+                f"kvbudget. Use the cache inside `with budgeted(...)`, on its own model."
+            )
+        # a model may pass one object as both: each needs a tag of its own
+        values = value_states.clone() if value_states is key_states else value_states
+        self.admit(key_states, values)
+        for tensor in (key_states, values):
+            setattr(tensor, _TAG, self)
+        _HANDOFF.waiting = self
+        return key_states, values
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """Columns and offset of the mask: all columns seen, kept or not."""
+        return self.get_seq_length() + query_length, 0
+
+    def get_max_length(self) -> int:
+        """No limit on the columns."""
+        return -1
+
+
+class BudgetedCacheLayer(_TaggingLayer):
+    """The layer of a `BudgetedCache`; all its state is in `layer`."""
+
+    def __init__(self, layer: BudgetedLayer) -> None:
+        super().__init__(layer.index, layer.window)
+        self.layer = layer
+
+    def admit(self, keys: Tensor, values: Tensor) -> None:
+        """Take note of new tokens; decoded ones go into the tail."""
+        geometry = self.layer.room.plan.geometry
+        if keys.shape[1] != geometry.kv_heads or keys.shape[3] != geometry.head_dim:
+            raise UnsupportedModel(
+                f"Layer {self.index} brings {keys.shape[1]} KV heads of size {keys.shape[3]}, but "
+                f"the plan was made for {geometry}."
+            )
+        self.layer.admit(keys, values)
+
+    def attend(self, call: AttentionCall) -> Tensor:
+        """Dense attention for the prompt, which is then cut; ragged attention afterwards."""
+        if self.layer.store is not None:
+            return self.layer.attend(call)
+        output = _dense(call)
+        self.layer.absorb_prompt(call)
+        return output
+
+    def get_seq_length(self) -> int:
+        """Columns seen, kept or not: positions are counted from it."""
+        return self.layer.seen_tokens
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self.layer.reset()
+
+    def reorder_cache(self, beam_idx: Tensor) -> None:
+        """Follow the beams."""
+        self.layer.select_rows(beam_idx)
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        """Keep these rows of the batch."""
+        self.layer.select_rows(indices)
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        """Repeat every row of the batch."""
+        if self.layer.store is not None:
+            rows = torch.arange(self.layer.store.batch).repeat_interleave(repeats)
+            self.layer.select_rows(rows)
+
+    def crop(self, tokens_to_remove: int) -> None:
+        """Forget the newest tokens; transformers passes their number as a negative one."""
+        if tokens_to_remove > 0:
+            raise ValueError(
+                f"`tokens_to_remove` must be 0 or negative, but got {tokens_to_remove}."
+            )
+        self.layer.crop(-tokens_to_remove)
+
+
+class BudgetedCache(Cache):
+    """A KV cache that holds no more bytes than its plan.
+
+    Pass it to `model.generate(..., past_key_values=cache)` or to the model's forward.
+
+    Args:
+        plan: Capacities per layer and KV head.
+        heuristic: Scores the tokens whenever some have to go.
+    """
+
+    def __init__(self, plan: Plan, heuristic: TokenHeuristic) -> None:
+        self.plan, room = plan, Room(plan)
+        self._budgeted = [
+            BudgetedLayer(index, room, heuristic, window)
+            for index, window in enumerate(plan.geometry.windows)
+        ]
+        super().__init__(layers=[BudgetedCacheLayer(layer) for layer in self._budgeted])
+
+    def nbytes(self, overhead: bool = False) -> int:
+        """Bytes of the live K and V storages, read from the storages themselves.
+
+        Args:
+            overhead: Count positions, offsets and attention sums as well.
+        """
+        stores = [layer.store for layer in self._budgeted]
+        held = [store for store in stores if store is not None]
+        extra = sum(store.overhead_nbytes() for store in held) if overhead else 0
+        return sum(store.nbytes() for store in held) + extra
+
+    def kept_positions(self, layer: int) -> list[list[Tensor]]:
+        """Columns that one layer holds now, padding columns counted.
+
+        Returns:
+            For each sequence and KV head the sorted original columns, int64: `[batch][kv_heads]`.
+        """
+        store = self._budgeted[layer].store
+        return [] if store is None else store.kept_positions()
+
+
+Observer = Callable[[int, AttentionCall, Tensor], None]
+
+
+class _ObservedLayer(_TaggingLayer):
+    """Keeps nothing; shows each attention call to an observer."""
+
+    def __init__(self, index: int, window: int | None, observer: Observer) -> None:
+        super().__init__(index, window)
+        self.observer = observer
+
+    def admit(self, keys: Tensor, values: Tensor) -> None:
+        """Nothing is kept."""
+
+    def attend(self, call: AttentionCall) -> Tensor:
+        """Dense attention, which the observer sees together with the call."""
+        output = _dense(call)
+        self.observer(self.index, call, output)
+        return output
+
+    def get_seq_length(self) -> int:
+        """Every call is a whole prompt."""
+        return 0
+
+
+def observed_cache(windows: tuple[int | None, ...], observer: Observer) -> Cache:
+    """A cache that keeps nothing and shows `observer` every layer's attention call and output."""
+    return Cache(
+        layers=[_ObservedLayer(index, window, observer) for index, window in enumerate(windows)]
+    )
+
+
+def layer_windows(config: PreTrainedConfig) -> tuple[int | None, ...]:
+    """Sliding window of every layer, None for full attention.
+
+    Raises:
+        UnsupportedModel: A layer keeps something other than plain keys and values.
+    """
+    layers = DynamicCache(config=config).layers
+    for index, layer in enumerate(layers):
+        if type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer):
+            raise UnsupportedModel(
+                f"Layer {index} of {config.model_type} keeps a {type(layer).__name__}, "
+                f"which kvbudget cannot cut exactly."
+            )
+    return tuple(getattr(layer, "sliding_window", None) for layer in layers)
+
+
+@contextmanager
+def attention_switched(model: PreTrainedModel) -> Iterator[None]:
+    """Send the model's attention through kvbudget, and put everything back afterwards."""
+    before = model.config._attn_implementation
+    AttentionInterface.register(ATTENTION_NAME, _attention)
+    # always the ordinary mask: a special one would silently break other caches used meanwhile
+    AttentionMaskInterface.register(ATTENTION_NAME, sdpa_mask)
+    _HANDOFF.waiting = None
+    model.set_attn_implementation(ATTENTION_NAME)
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(before)
+        _HANDOFF.waiting = None
+
+
+def check_handed_over() -> None:
+    """Raise if the last layer's tokens never reached the attention function.
+
+    Raises:
+        UnsupportedModel: The model does not use the attention interface.
+    """
+    stranded, _HANDOFF.waiting = _HANDOFF.waiting, None
+    if stranded is not None:
+        raise UnsupportedModel(
+            f"Layer {stranded.index}: its keys never reached the attention function of kvbudget."
+        )
+
+
+def _attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
+    **extra: Any,
+) -> tuple[Tensor, None]:
+    """The registered attention function; transformers fixes its signature."""
+    layer = _layer_of(module, key, value)
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    call = AttentionCall(module, query, key, value, attention_mask, scale, softcap, s_aux)
+    if layer is None:
+        return _dense(call), None
+    _check_call(module, layer, call, dropout, sliding_window, extra)
+    return layer.attend(call), None
+
+
+def _layer_of(module: nn.Module, key: Tensor, value: Tensor) -> _TaggingLayer | None:
+    waiting, _HANDOFF.waiting = _HANDOFF.waiting, None
+    key_layer, value_layer = getattr(key, _TAG, None), getattr(value, _TAG, None)
+    if key_layer is None and value_layer is None and waiting is None:
+        return None
+    if key_layer is None or key_layer is not value_layer or key_layer is not waiting:
+        index = waiting.index if waiting is not None else "?"
+        raise UnsupportedModel(
+            f"{type(module).__name__}, layer {index}: keys or values are rewritten between the "
+            f"cache and the attention, so they cannot be cut per KV head."
+        )
+    return cast(_TaggingLayer, key_layer)
+
+
+def _check_call(
+    module: nn.Module,
+    layer: _TaggingLayer,
+    call: AttentionCall,
+    dropout: float,
+    window: int | None,
+    extra: dict[str, Any],
+) -> None:
+    name = f"{type(module).__name__}, layer {layer.index}"
+    unknown = sorted(key for key, value in extra.items() if value is not None)
+    unknown = [key for key in unknown if key not in _HARMLESS]
+    if unknown:
+        raise UnsupportedModel(f"{name}: the attention uses {', '.join(unknown)}.")
+    if dropout:
+        raise ValueError(f"{name}: attention dropout is on. Call model.eval() first.")
+    if window is not None and window != layer.window:
+        raise UnsupportedModel(
+            f"{name}: a window of {window} tokens at the call, but {layer.window} in the cache."
+        )
+    if call.mask is not None and (call.mask.dim() != 4 or call.mask.shape[1] != 1):
+        raise UnsupportedModel(f"{name}: the attention mask differs between heads.")
+
+
+def _dense(call: AttentionCall) -> Tensor:
+    """Attention over the call's own keys, as transformers computes it."""
+    if call.softcap is not None or call.sinks is not None:
+        return dense_attention(call)
+    output, _ = sdpa_attention_forward(
+        call.module, call.queries, call.keys, call.values, call.mask, scaling=call.scaling
+    )
+    return output

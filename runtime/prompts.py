@@ -1,0 +1,57 @@
+"""Calibration prompts: texts or token ids in, checked token ids out."""
+
+from collections.abc import Sequence
+
+from transformers import PreTrainedTokenizerBase
+
+Prompt = str | Sequence[int]
+
+MIN_PROMPT_TOKENS = 32
+
+
+def token_ids(
+    prompts: Sequence[Prompt], tokenizer: PreTrainedTokenizerBase | None, vocabulary: int
+) -> list[list[int]]:
+    """Turn calibration prompts into token ids.
+
+    Args:
+        prompts: Texts, or sequences of token ids.
+        tokenizer: Needed for texts.
+        vocabulary: Number of tokens the model knows.
+
+    Raises:
+        ValueError: There is no prompt, one is too short, or holds a token the model lacks.
+        TypeError: A prompt is a text and there is no tokenizer, or it is neither.
+    """
+    if isinstance(prompts, str) or not len(prompts):
+        raise ValueError(
+            f"`prompts` must be a list of at least one prompt, but got {prompts!r:.60}."
+        )
+    found = [_ids(prompt, tokenizer) for prompt in prompts]
+    for index, ids in enumerate(found):
+        _check(index, ids, vocabulary)
+    return found
+
+
+def _ids(prompt: Prompt, tokenizer: PreTrainedTokenizerBase | None) -> list[int]:
+    if not isinstance(prompt, str):
+        return [int(token) for token in prompt]
+    if tokenizer is None:
+        raise TypeError(
+            "`prompts` must be token ids when there is no tokenizer, but got a text. "
+            "Pass tokenizer=."
+        )
+    return [int(token) for token in tokenizer(prompt)["input_ids"]]
+
+
+def _check(index: int, ids: list[int], vocabulary: int) -> None:
+    if len(ids) < MIN_PROMPT_TOKENS:
+        raise ValueError(
+            f"Every prompt must have at least {MIN_PROMPT_TOKENS} tokens to be split into context "
+            f"and future, but prompt {index} has {len(ids)}."
+        )
+    if not 0 <= min(ids) <= max(ids) < vocabulary:
+        raise ValueError(
+            f"The model reads tokens 0..{vocabulary - 1}, but prompt {index} holds tokens "
+            f"{min(ids)}..{max(ids)}: it was made with another tokenizer."
+        )

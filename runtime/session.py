@@ -1,0 +1,98 @@
+"""What a user touches: run a model inside a plan."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from transformers import PreTrainedModel
+
+from kvbudget import heuristics
+from kvbudget.allocator import Geometry, Plan, WrongModel
+from kvbudget.heuristics import TokenHeuristic
+
+from .families import family_of
+from .hf import BudgetedCache, attention_switched, check_handed_over, layer_windows
+
+
+def geometry_of(model: PreTrainedModel) -> Geometry:
+    """Read the shape of a model's KV caches.
+
+    Raises:
+        UnsupportedModel: The model's caches cannot be cut exactly; says which and why.
+    """
+    family_of(model)
+    config = model.config.get_text_config(decoder=True)
+    heads = config.num_attention_heads
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
+    windows = layer_windows(config)
+    return Geometry(
+        architecture=type(model).__name__,
+        layers=len(windows),
+        kv_heads=getattr(config, "num_key_value_heads", None) or heads,
+        head_dim=head_dim,
+        value_dim=head_dim,
+        dtype=str(model.dtype).removeprefix("torch."),
+        windows=windows,
+    )
+
+
+@contextmanager
+def budgeted(
+    model: PreTrainedModel, plan: Plan, heuristic: TokenHeuristic | None = None
+) -> Iterator[BudgetedCache]:
+    """Run a model with caches of exactly the plan's sizes.
+
+    While everything read so far fits the budget, nothing is evicted; from then on every cache
+    holds at most its capacity. A prompt is cut layer by layer, so the peak is the budget and the
+    keys and values of one layer. Capacities hold for every sequence of a batch.
+
+        with kvbudget.budgeted(model, plan) as cache:
+            output = model.generate(**inputs, past_key_values=cache)
+
+    Args:
+        model: A causal LM of a supported family, in evaluation mode.
+        plan: Capacities made for this model.
+        heuristic: Chooses the tokens to keep; the one the plan was made for by default.
+
+    Yields:
+        The cache. `cache.nbytes()` reads its live storages, `cache.kept_positions(layer)` tells
+        which columns it holds. Use a fresh one, or `cache.reset()`, for an unrelated prompt.
+
+    Raises:
+        WrongModel: The plan was made for another model.
+        UnsupportedModel: The model's caches cannot be cut exactly.
+    """
+    check_same_model(plan, geometry_of(model))
+    chosen = heuristic or plan_heuristic(plan)
+    cache = BudgetedCache(plan, chosen)
+    with attention_switched(model):
+        yield cache
+        check_handed_over()
+
+
+def plan_heuristic(plan: Plan) -> TokenHeuristic:
+    """Build the token heuristic that the plan's losses were measured for.
+
+    Raises:
+        ValueError: The plan names none; pass one to `budgeted`.
+    """
+    named = heuristics.build(plan.heuristic, plan.heuristic_settings)
+    if not isinstance(named, TokenHeuristic):
+        raise ValueError(
+            f"The plan was made from {plan.heuristic!r}, which scores whole caches, not tokens. "
+            f"Pass a token heuristic: budgeted(model, plan, heuristics.ObservationWindow())."
+        )
+    return named
+
+
+def check_same_model(plan: Plan, geometry: Geometry) -> None:
+    """Refuse a plan whose bytes or shape are not this model's.
+
+    Raises:
+        WrongModel: Says what the plan was made for and what the model is.
+    """
+    if plan.geometry == geometry:
+        return
+    remedy = "Make a plan for this model."
+    if plan.geometry.with_dtype(geometry.dtype) == geometry:
+        remedy = f'Make the plan from profile.with_dtype("{geometry.dtype}").'
+    raise WrongModel(f"Plan was made for {plan.geometry}, but the model is {geometry}. {remedy}")

@@ -1,0 +1,102 @@
+"""Divide a memory budget over the KV caches of a language model, and generate inside it.
+
+A whole program:
+
+    import kvbudget as kvb
+
+    profile = kvb.measure_profile(model, prompts, kvb.heuristics.ObservationWindow())
+    plan = kvb.allocate(profile, budget="25%", context_tokens=32_768)
+    with kvb.budgeted(model, plan) as cache:
+        output = model.generate(**inputs, past_key_values=cache)
+
+Names are looked up on first use, so that `import kvbudget` loads neither torch nor transformers.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kvbudget import heuristics as heuristics
+    from kvbudget.allocator import BadFile as BadFile
+    from kvbudget.allocator import Comparison as Comparison
+    from kvbudget.allocator import Geometry as Geometry
+    from kvbudget.allocator import InfeasibleBudget as InfeasibleBudget
+    from kvbudget.allocator import KVBudgetError as KVBudgetError
+    from kvbudget.allocator import Plan as Plan
+    from kvbudget.allocator import Problem as Problem
+    from kvbudget.allocator import Profile as Profile
+    from kvbudget.allocator import Solution as Solution
+    from kvbudget.allocator import Tokens as Tokens
+    from kvbudget.allocator import UnsupportedModel as UnsupportedModel
+    from kvbudget.allocator import WrongModel as WrongModel
+    from kvbudget.allocator import allocate as allocate
+    from kvbudget.allocator import compare as compare
+    from kvbudget.allocator import solve as solve
+    from kvbudget.allocator import solvers as solvers
+    from kvbudget.reference import reference_model as reference_model
+    from kvbudget.runtime import budgeted as budgeted
+    from kvbudget.runtime import measure_importance as measure_importance
+    from kvbudget.runtime import measure_profile as measure_profile
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "BadFile": "kvbudget.allocator",
+    "Comparison": "kvbudget.allocator",
+    "Geometry": "kvbudget.allocator",
+    "InfeasibleBudget": "kvbudget.allocator",
+    "KVBudgetError": "kvbudget.allocator",
+    "Plan": "kvbudget.allocator",
+    "Problem": "kvbudget.allocator",
+    "Profile": "kvbudget.allocator",
+    "Solution": "kvbudget.allocator",
+    "Tokens": "kvbudget.allocator",
+    "UnsupportedModel": "kvbudget.allocator",
+    "WrongModel": "kvbudget.allocator",
+    "allocate": "kvbudget.allocator",
+    "budgeted": "kvbudget.runtime",
+    "compare": "kvbudget.allocator",
+    "measure_importance": "kvbudget.runtime",
+    "measure_profile": "kvbudget.runtime",
+    "reference_model": "kvbudget.reference",
+    "solve": "kvbudget.allocator",
+    "solvers": "kvbudget.allocator",
+}
+
+__all__ = [
+    "BadFile",
+    "Comparison",
+    "Geometry",
+    "InfeasibleBudget",
+    "KVBudgetError",
+    "Plan",
+    "Problem",
+    "Profile",
+    "Solution",
+    "Tokens",
+    "UnsupportedModel",
+    "WrongModel",
+    "allocate",
+    "budgeted",
+    "compare",
+    "heuristics",
+    "measure_importance",
+    "measure_profile",
+    "reference_model",
+    "solve",
+    "solvers",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name == "heuristics":
+        return import_module("kvbudget.heuristics")
+    if name not in _HOME:
+        raise AttributeError(f"module 'kvbudget' has no attribute {name!r}")
+    value: object = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,69 @@
+"""`kvbudget allocate`: divide a budget."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .options import Batch, Context, Json, ProfileFile
+
+if TYPE_CHECKING:
+    from kvbudget.allocator import Plan
+
+
+def allocate(
+    profile: ProfileFile,
+    budget: Annotated[
+        str,
+        typer.Option(
+            help="Memory for all caches together: `25%` of the full cache, `2GiB`, bytes as a "
+            "plain number, or `256tokens` (mean per cache)."
+        ),
+    ],
+    context: Context,
+    batch: Batch = 1,
+    solver: Annotated[str, typer.Option(help="hull, greedy, linear-program or uniform.")] = "hull",
+    out: Annotated[Path, typer.Option(help="Where to write the plan.")] = Path("plan.json"),
+    json: Json = False,
+) -> None:
+    """Divide a memory budget over the caches of a measured model; takes milliseconds, no GPU.
+
+    Example: `kvbudget allocate profile.safetensors --budget 25% --context 1024 --out plan.json`
+    """
+    import kvbudget as kvb
+
+    from .named import read_budget, solver_named
+    from .output import check_can_write, print_json, say
+
+    chosen = solver_named(solver)
+    check_can_write(out)
+    plan = kvb.allocate(
+        kvb.Profile.load(profile),
+        budget=read_budget(budget),
+        context_tokens=context,
+        batch_size=batch,
+        solver=chosen,
+    )
+    plan.save(out)
+    say(f"Wrote {out}.")
+    if json:
+        print_json(_record(plan, out))
+    else:
+        typer.echo(str(plan))
+
+
+def _record(plan: "Plan", out: Path) -> dict[str, object]:
+    return {
+        "out": str(out),
+        "solver": plan.certificate.solver,
+        "status": plan.certificate.status,
+        "budget_bytes": plan.budget_bytes,
+        "used_bytes": plan.used_bytes,
+        "full_bytes": plan.geometry.full_bytes(plan.context_tokens, plan.batch_size),
+        "loss": plan.loss,
+        "bound": plan.bound,
+        "gap": plan.gap,
+        "context_tokens": plan.context_tokens,
+        "batch_size": plan.batch_size,
+        "capacity_tokens": plan.capacity_tokens.tolist(),
+    }

@@ -1,0 +1,85 @@
+"""What is called by a name on the command line: solvers, heuristics, measures, budgets."""
+
+import difflib
+import re
+from collections.abc import Collection
+from typing import TYPE_CHECKING, cast
+
+from kvbudget.allocator import Solver, Tokens, solvers
+
+if TYPE_CHECKING:
+    from kvbudget.heuristics import CacheHeuristic, TokenHeuristic
+    from kvbudget.heuristics.measures import Measure
+
+_TOKENS = re.compile(r"(\d+)\s*tokens?")
+
+
+def solver_classes() -> dict[str, type[Solver]]:
+    """Every solver under its name: `LinearProgram` is `linear-program`."""
+    return {_kebab(name): getattr(solvers, name) for name in solvers.__all__}
+
+
+def solver_named(name: str) -> Solver:
+    """A solver with its default settings.
+
+    Raises:
+        ValueError: No solver has that name; the message lists the names.
+    """
+    return solver_classes()[_known("--solver", name, solver_classes())]()
+
+
+def token_heuristic_named(name: str) -> "TokenHeuristic":
+    """A token heuristic with its default settings.
+
+    Raises:
+        ValueError: No token heuristic has that name; the message lists the names.
+    """
+    from kvbudget import heuristics
+
+    known = heuristics.names(heuristics.TokenHeuristic)
+    return cast("TokenHeuristic", heuristics.build(_known("--heuristic", name, known)))
+
+
+def cache_heuristic_named(name: str) -> "CacheHeuristic":
+    """A cache heuristic with its default settings.
+
+    Raises:
+        ValueError: No cache heuristic has that name; the message lists the names.
+    """
+    from kvbudget import heuristics
+
+    known = heuristics.names(heuristics.CacheHeuristic)
+    return cast("CacheHeuristic", heuristics.build(_known("--importance", name, known)))
+
+
+def measure_named(name: str) -> "Measure":
+    """A measure with its default settings.
+
+    Raises:
+        ValueError: No measure has that name; the message lists the names.
+    """
+    from kvbudget.heuristics import measures
+
+    return measures.build(_known("--measure", name, measures.names()))
+
+
+def read_budget(text: str) -> int | str | Tokens:
+    """A budget as it is typed: `25%`, `2GiB`, `1000000` (bytes) or `256tokens` (mean per cache)."""
+    stripped = text.strip()
+    if match := _TOKENS.fullmatch(stripped):
+        return Tokens(int(match.group(1)))
+    return int(stripped) if re.fullmatch(r"-?\d+", stripped) else stripped
+
+
+def _known(option: str, name: str, names: Collection[str]) -> str:
+    """Return a name that exists, or say which there are and which one may have been meant."""
+    if name in names:
+        return name
+    close = difflib.get_close_matches(name, names, n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    known = ", ".join(sorted(names))
+    raise ValueError(f"`{option}` must be one of {known}, but got {name!r}.{hint}")
+
+
+def _kebab(name: str) -> str:
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "-", name).lower()

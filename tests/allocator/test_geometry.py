@@ -1,0 +1,132 @@
+import json
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kvbudget.allocator import DEFAULT_LEVELS, Geometry
+
+FULL = Geometry("LlamaForCausalLM", 2, 3, 64, 64, "float16", (None, None))
+
+
+def test_a_token_costs_its_key_and_its_value() -> None:
+    assert FULL.bytes_per_token == 128 * 2
+    assert replace(FULL, value_dim=16).bytes_per_token == 80 * 2
+
+
+@pytest.mark.parametrize(("dtype", "size"), [("float32", 4), ("float16", 2), ("bfloat16", 2)])
+def test_the_element_type_sets_the_size(dtype: str, size: int) -> None:
+    geometry = FULL.with_dtype(dtype)
+    assert geometry.bytes_per_token == 128 * size
+    assert geometry.dtype == dtype
+    assert FULL.dtype == "float16"
+
+
+def test_capacity_has_one_number_per_cache_and_level() -> None:
+    capacity = FULL.capacity_tokens([0.5, 1.0], 10)
+    assert capacity.shape == (2, 3, 2)
+    assert capacity.dtype == np.int64
+    assert (capacity == [5, 10]).all()
+
+
+def test_capacity_is_rounded_up_but_not_by_rounding_noise() -> None:
+    # 0.07 * 100 is 7.000000000000001 in floating point
+    assert FULL.capacity_tokens([0.07, 0.071, 1.0], 100)[0, 0].tolist() == [7, 8, 100]
+
+
+def test_capacity_is_at_least_one_token_and_at_most_the_window() -> None:
+    geometry = replace(FULL, windows=(None, 16))
+    capacity = geometry.capacity_tokens([0.001, 0.1, 0.5, 1.0], 100)
+    assert capacity[0, 0].tolist() == [1, 10, 50, 100]
+    assert capacity[1, 0].tolist() == [1, 10, 16, 16]
+
+
+@given(
+    tokens=st.integers(1, 10**6),
+    fractions=st.lists(st.sampled_from(DEFAULT_LEVELS), min_size=1, unique=True),
+)
+def test_capacity_is_the_exact_ceiling_of_decimal_shares(
+    tokens: int, fractions: list[float]
+) -> None:
+    wanted = [max(1, math.ceil(Fraction(str(f)) * tokens)) for f in fractions]
+    assert FULL.capacity_tokens(fractions, tokens)[1, 2].tolist() == wanted
+
+
+def test_the_full_cache_counts_a_sliding_layer_by_its_window() -> None:
+    geometry = replace(FULL, windows=(None, 16))
+    assert geometry.full_bytes(100) == (100 + 16) * 3 * 256
+    assert geometry.full_bytes(10, batch_size=4) == 20 * 3 * 256 * 4
+
+
+def test_json_gives_the_same_geometry_back() -> None:
+    geometry = replace(FULL, windows=(None, 16))
+    assert Geometry.from_json(json.loads(json.dumps(geometry.to_json()))) == geometry
+
+
+def test_it_reads_as_one_line() -> None:
+    geometry = Geometry("LlamaForCausalLM", 6, 4, 32, 32, "bfloat16", (None,) * 6)
+    text = "LlamaForCausalLM (6 layers x 4 KV heads, head size 32, bfloat16)"
+    assert str(geometry) == text
+    assert "key size 32, value size 8" in str(replace(geometry, value_dim=8))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "error", "message"),
+    [
+        ("layers", 0, ValueError, "`layers` must be at least 1, but got layers=0."),
+        ("kv_heads", -1, ValueError, "`kv_heads` must be at least 1"),
+        ("kv_heads", 2.0, TypeError, "`kv_heads` must be an integer, but got 2.0."),
+        ("head_dim", True, TypeError, "`head_dim` must be an integer, but got True."),
+        ("value_dim", "8", TypeError, "`value_dim` must be an integer, but got '8'."),
+        ("dtype", "int8", ValueError, "`dtype` must be one of 'float32', 'float16', 'bfloat16'"),
+        ("dtype", 16, TypeError, "`dtype` must be a string"),
+        ("architecture", None, TypeError, "`architecture` must be a string"),
+        ("windows", (None,), ValueError, "but got 1 for 2 layers"),
+        ("windows", (None, 0), ValueError, "`windows` must be at least 1"),
+        ("windows", (None, "4"), TypeError, "`windows` must be an integer"),
+        ("windows", None, TypeError, "`windows` must be a tuple"),
+    ],
+)
+def test_a_bad_field_is_refused(
+    field: str, value: Any, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error) as caught:
+        replace(FULL, **{field: value})
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("use", [FULL.full_bytes, lambda c: FULL.capacity_tokens([1.0], c)])
+@pytest.mark.parametrize("context", [0, -5, 2**41])
+def test_a_context_out_of_range_is_refused(use: Callable[[int], object], context: int) -> None:
+    with pytest.raises(ValueError, match="`context_tokens` must be at"):
+        use(context)
+
+
+@pytest.mark.parametrize("name", list(FULL.to_json()))
+def test_json_without_a_field_is_refused_by_its_name(name: str) -> None:
+    record = FULL.to_json()
+    del record[name]
+    with pytest.raises(ValueError, match=f"the field `{name}` is missing"):
+        Geometry.from_json(record)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("layers", True), ("layers", 2.0), ("dtype", None), ("windows", "ab"), ("windows", {})],
+)
+def test_json_of_another_type_is_refused_by_its_name(name: str, value: object) -> None:
+    with pytest.raises(ValueError, match=f"the field `{name}` must be"):
+        Geometry.from_json({**FULL.to_json(), name: value})
+
+
+def test_windows_and_counts_become_plain_python() -> None:
+    geometry = Geometry("A", np.int64(2), 1, 1, 1, "float32", [None, 4])  # type: ignore[arg-type]
+    assert geometry.windows == (None, 4)
+    assert type(geometry.layers) is int
+    assert hash(geometry) == hash(replace(geometry))

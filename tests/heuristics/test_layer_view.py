@@ -1,0 +1,205 @@
+"""The attention that a view computes, against dense attention."""
+
+from collections.abc import Callable
+from dataclasses import FrozenInstanceError, replace
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from kvbudget.heuristics import LayerView
+
+MakeView = Callable[..., LayerView]
+Oracle = Callable[[LayerView], Tensor]
+
+
+class LargestTensor(TorchDispatchMode):
+    """Remember the most elements that any operation's result had."""
+
+    numel = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, Tensor) and not func.is_view:
+            self.numel = max(self.numel, result.numel())
+        return result
+
+
+@st.composite
+def view_arguments(draw: st.DrawFn) -> dict[str, Any]:
+    tokens = draw(st.integers(1, 14))
+    return {
+        "seed": draw(st.integers(0, 999)),
+        "batch": draw(st.integers(1, 2)),
+        "kv_heads": draw(st.integers(1, 3)),
+        "group": draw(st.integers(1, 3)),
+        "tokens": tokens,
+        "new": draw(st.integers(0, tokens)),
+        "padding": (draw(st.integers(0, tokens)), draw(st.integers(0, tokens))),
+        "ragged": draw(st.booleans()),
+        "window": draw(st.none() | st.integers(1, 20)),
+        "softcap": draw(st.none() | st.floats(1.0, 30.0)),
+        "sinks": draw(st.booleans()),
+        "dtype": draw(st.sampled_from([torch.float32, torch.bfloat16, torch.float16])),
+    }
+
+
+def by_kv_head(dense: Tensor, view: LayerView) -> Tensor:
+    """Mean over consecutive query heads, [batch, kv_heads, new, tokens]."""
+    batch, _, new, tokens = dense.shape
+    return dense.view(batch, view.keys.shape[1], view.group, new, tokens).mean(dim=2)
+
+
+def assert_near(found: Tensor, wanted: Tensor) -> None:
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found.double(), wanted.double(), rtol=1e-5, atol=2e-6)
+
+
+@settings(deadline=None, max_examples=60)
+@given(arguments=view_arguments(), window=st.integers(1, 16))
+def test_attention_equals_dense_attention_averaged_over_the_group(
+    arguments: dict[str, Any], window: int, make_view: MakeView, dense_attention: Oracle
+) -> None:
+    view = make_view(**arguments)
+    found = view.attention(window)
+    assert found.shape == (*view.valid.shape[:2], min(window, view.new), view.valid.shape[2])
+    dense = by_kv_head(dense_attention(view), view)
+    assert_near(found, dense[:, :, max(0, view.new - window) :])
+
+
+@settings(deadline=None, max_examples=60)
+@given(arguments=view_arguments(), window=st.integers(1, 16))
+def test_recent_attention_is_the_mean_over_the_queries_that_see_anything(
+    arguments: dict[str, Any], window: int, make_view: MakeView, dense_attention: Oracle
+) -> None:
+    view = make_view(**arguments)
+    rows = by_kv_head(dense_attention(view), view)[:, :, max(0, view.new - window) :]
+    seeing = (rows.sum(dim=-1) > 0).sum(dim=-1, keepdim=True).clamp_min(1)
+    assert_near(view.recent_attention(window), rows.sum(dim=2) / seeing)
+
+
+@settings(deadline=None, max_examples=60)
+@given(arguments=view_arguments(), chunk=st.integers(1, 16))
+def test_total_attention_is_the_sum_over_all_queries_whatever_the_chunk(
+    arguments: dict[str, Any], chunk: int, make_view: MakeView, dense_attention: Oracle
+) -> None:
+    view = make_view(**arguments)
+    assert_near(view.total_attention(chunk), by_kv_head(dense_attention(view), view).sum(dim=2))
+
+
+def test_total_attention_adds_the_attention_of_earlier_queries(
+    make_view: MakeView, dense_attention: Oracle
+) -> None:
+    past = torch.rand(2, 2, 12)
+    view = make_view(new=5, past_attention=past)
+    wanted = by_kv_head(dense_attention(view), view).sum(dim=2) + past
+    before = past.clone()
+    assert_near(view.total_attention(), wanted)
+    assert torch.equal(past, before)
+
+
+def test_a_counted_view_gives_the_same_total_without_its_queries(make_view: MakeView) -> None:
+    view = make_view(new=5, past_attention=torch.rand(2, 2, 12))
+    counted = view.counted()
+    blind = replace(counted, queries=torch.full_like(counted.queries, torch.nan))
+    assert torch.equal(blind.total_attention(), view.total_attention())
+    assert torch.equal(counted.counted().total_attention(), view.total_attention())
+    assert torch.equal(counted.recent_attention(3), view.recent_attention(3))
+
+
+def test_attention_of_one_decoding_step_over_uneven_heads(
+    make_view: MakeView, dense_attention: Oracle
+) -> None:
+    view = make_view(new=1, ragged=True, tokens=40, batch=3, padding=(0, 0, 0))
+    assert len({tuple(row) for row in view.valid.flatten(0, 1).tolist()}) == 6
+    assert_near(view.attention(8), by_kv_head(dense_attention(view), view))
+
+
+def test_queries_at_padding_see_nothing(make_view: MakeView) -> None:
+    view = make_view(padding=(0, 5))
+    rows = view.attention(12)
+    assert torch.equal(rows[1, :, :5], torch.zeros(2, 5, 12))
+    torch.testing.assert_close(rows[1, :, 5:].sum(-1), torch.ones(2, 7))
+    assert torch.equal(view.total_attention()[1, :, :5], torch.zeros(2, 5))
+
+
+def test_a_sequence_of_nothing_but_padding_gets_zeros(make_view: MakeView) -> None:
+    view = make_view(padding=(0, 12))
+    for mass in (view.recent_attention(4), view.total_attention(), view.attention(4).sum(2)):
+        assert torch.equal(mass[1], torch.zeros(2, 12))
+        assert mass[0].sum() > 0
+
+
+def test_without_queries_recent_attention_is_the_gathered_mean(make_view: MakeView) -> None:
+    gathered = torch.rand(2, 2, 12)
+    view = make_view(new=0, recent_attention_mass=gathered, recent_queries=4)
+    assert_near(view.recent_attention(8), gathered / 4)
+
+
+def test_without_queries_or_gathered_attention_recent_attention_is_zero(
+    make_view: MakeView,
+) -> None:
+    assert torch.equal(make_view(new=0).recent_attention(8), torch.zeros(2, 2, 12))
+
+
+def test_gathered_attention_fills_a_window_that_the_queries_do_not(
+    make_view: MakeView, dense_attention: Oracle
+) -> None:
+    gathered = torch.rand(2, 2, 12)
+    view = make_view(new=2, recent_attention_mass=gathered, recent_queries=3)
+    own = by_kv_head(dense_attention(view), view)
+    assert_near(view.recent_attention(8), (own.sum(dim=2) + gathered) / 5)
+    assert_near(view.recent_attention(2), own.mean(dim=2))
+
+
+def test_total_attention_never_holds_tokens_by_tokens(make_view: MakeView) -> None:
+    view = make_view(tokens=512, batch=1, group=2, padding=(0,))
+    with LargestTensor() as seen:  # type: ignore[no-untyped-call]
+        view.total_attention(chunk=16)
+    assert 4 * 16 * 512 <= seen.numel <= 4 * 16 * 512 + 1
+    with LargestTensor() as seen:  # type: ignore[no-untyped-call]
+        view.total_attention(chunk=512)
+    assert seen.numel >= 4 * 512 * 512
+
+
+def test_half_precision_keys_are_never_copied_whole(make_view: MakeView) -> None:
+    view = make_view(tokens=10_000, batch=1, new=1, group=1, padding=(0,), dtype=torch.bfloat16)
+    with LargestTensor() as seen:  # type: ignore[no-untyped-call]
+        view.attention(1)
+    assert 0 < seen.numel <= view.keys.numel() // 2
+
+
+def test_a_view_is_frozen_and_asking_does_not_change_it(make_view: MakeView) -> None:
+    view = make_view(past_attention=torch.rand(2, 2, 12), softcap=5.0, sinks=True)
+    tensors = {
+        name: getattr(view, name).clone()
+        for name in ("keys", "queries", "valid", "past_attention", "sinks")
+    }
+    view.attention(4), view.recent_attention(4), view.total_attention()
+    for name, before in tensors.items():
+        assert torch.equal(getattr(view, name).nan_to_num(9.0), before.nan_to_num(9.0))
+    with pytest.raises(FrozenInstanceError):
+        view.layer = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("name", ["values", "valid", "positions"])
+def test_shapes_that_do_not_fit_the_keys_are_refused(name: str, make_view: MakeView) -> None:
+    view = make_view()
+    with pytest.raises(ValueError, match=rf"`{name}` must start with .* = \[2, 2, 12\]"):
+        replace(view, **{name: getattr(view, name)[:, :1]})
+
+
+def test_query_heads_that_do_not_divide_are_refused(make_view: MakeView) -> None:
+    view = make_view()
+    with pytest.raises(ValueError, match="multiple of 2 heads, but got 3"):
+        replace(view, queries=view.queries[:, :3])
+
+
+def test_query_positions_of_another_length_are_refused(make_view: MakeView) -> None:
+    view = make_view()
+    with pytest.raises(ValueError, match="must hold 12 columns, one per query, but got 11"):
+        replace(view, query_positions=view.query_positions[1:])

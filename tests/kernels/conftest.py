@@ -1,0 +1,98 @@
+"""Random ragged caches, shared by the tests of the kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Case:
+    """Arguments of one call of `ragged_attention`, and the buffers its mass is added to."""
+
+    tensors: tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, int]
+    settings: dict[str, object]
+    mass: Tensor
+    tail_mass: Tensor
+
+    def run(self, attention: Callable[..., Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Output, mass and tail mass; the case's own buffers stay as they are."""
+        mass, tail_mass = self.mass.clone(), self.tail_mass.clone()
+        out = attention(*self.tensors, **self.settings, mass=mass, tail_mass=tail_mass)
+        return out, mass, tail_mass
+
+    def to(self, device: str) -> Case:
+        moved = tuple(x.to(device) if isinstance(x, Tensor) else x for x in self.tensors)
+        sinks = self.settings["sinks"]
+        settings = self.settings | {"sinks": sinks.to(device) if sinks is not None else None}
+        return Case(moved, settings, self.mass.to(device), self.tail_mass.to(device))
+
+
+def make_case(
+    sizes: Sequence[int],
+    *,
+    kv_heads: int = 2,
+    group: int = 1,
+    new: int = 1,
+    tail_tokens: int = 1,
+    head_dim: int = 16,
+    value_dim: int = 16,
+    dtype: torch.dtype = torch.float32,
+    scaling: float = 0.2,
+    window: int | None = None,
+    softcap: float | None = None,
+    sinks: bool = False,
+    gaps: int = 3,
+    seed: int = 0,
+) -> Case:
+    """One token per row at random rising positions; all that must not be read is NaN.
+
+    `sizes` are the segments' lengths, `len(sizes) / kv_heads` the batch, `gaps` the number of
+    positions that even the longest segment has lost.
+    """
+    random = torch.Generator().manual_seed(seed)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=random).to(dtype)
+
+    batch, rows, spare = len(sizes) // kv_heads, sum(sizes), 2
+    before_tail = max(0, max(sizes) + gaps, new - tail_tokens)
+    kept = [torch.randperm(before_tail, generator=random)[:n].sort().values for n in sizes]
+    keys, values = normal(rows + spare, head_dim), normal(rows + spare, value_dim)
+    tail_keys = normal(batch, kv_heads, tail_tokens + spare, head_dim)
+    tail_values = normal(batch, kv_heads, tail_tokens + spare, value_dim)
+    for flat in (keys, values):
+        flat[rows:] = float("nan")
+    for tail in (tail_keys, tail_values):
+        tail[:, :, tail_tokens:] = float("nan")
+    return Case(
+        tensors=(
+            normal(batch, kv_heads * group, new, head_dim),
+            keys,
+            values,
+            torch.tensor([0, *sizes]).cumsum(0),
+            torch.cat([*kept, torch.zeros(spare)]).int(),
+            tail_keys,
+            tail_values,
+            tail_tokens,
+        ),
+        settings={
+            "seen_tokens": before_tail + tail_tokens,
+            "scaling": scaling,
+            "window": window,
+            "softcap": softcap,
+            "sinks": normal(kv_heads * group) if sinks else None,
+        },
+        mass=torch.rand(rows + spare, generator=random),
+        tail_mass=torch.rand(batch, kv_heads, tail_tokens + spare, generator=random),
+    )
+
+
+@pytest.fixture(scope="session")
+def case() -> Callable[..., Case]:
+    """Makes a random call; see `make_case`."""
+    return make_case

@@ -1,0 +1,75 @@
+"""Misuse of the public function is named; what it promises beyond the reference."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from kvbudget.kernels import ragged_attention
+from kvbudget.kernels.ragged_attention import reference
+
+NAMES = ("queries", "keys", "values", "offsets", "positions", "tail_keys", "tail_values")
+
+
+def attend(case, **changes):
+    """Call the public function on a good case with some arguments replaced."""
+    good = case([3, 4, 5, 6], group=2, new=2, tail_tokens=3, head_dim=8, value_dim=4)
+    named = dict(zip((*NAMES, "tail_tokens"), good.tensors, strict=True)) | good.settings
+    return ragged_attention(**(named | changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"queries": torch.zeros(2, 3, 1, 8)}, ValueError, "multiple of the 2 KV heads"),
+        ({"queries": torch.zeros(2, 4, 0, 8)}, ValueError, "at least 1 new token"),
+        ({"queries": torch.zeros(4, 2, 8)}, ValueError, "4 axes"),
+        ({"queries": torch.zeros(2, 4, 1, 8).long()}, TypeError, "floating point"),
+        ({"queries": torch.zeros(2, 4, 1, 9)}, ValueError, "`keys` must have shape"),
+        ({"keys": torch.zeros(19, 8)}, ValueError, "`keys` must have shape"),
+        ({"keys": torch.zeros(20, 8).half()}, TypeError, "`keys` must be torch.float32"),
+        ({"keys": torch.zeros(8, 20).T}, ValueError, "`keys` must be contiguous"),
+        ({"keys": torch.zeros(20, 8, device="meta")}, TypeError, "`keys` must lie on cpu"),
+        ({"offsets": torch.zeros(5).int()}, TypeError, "`offsets` must be torch.int64"),
+        ({"offsets": torch.tensor([0, 3, 2, 4, 9])}, ValueError, "`offsets` must rise from 0"),
+        ({"offsets": torch.tensor([1, 3, 3, 4, 9])}, ValueError, "`offsets` must rise from 0"),
+        ({"offsets": torch.tensor([0, 3, 3, 4, 21])}, ValueError, "at most the 20 rows"),
+        ({"positions": torch.zeros(20).long()}, TypeError, "`positions` must be torch.int32"),
+        ({"tail_values": torch.zeros(2, 2, 4, 4)}, ValueError, "`tail_values` must have shape"),
+        ({"tail_tokens": 6}, ValueError, "between 0 and the capacity 5"),
+        ({"tail_tokens": -1}, ValueError, "between 0 and the capacity 5"),
+        ({"seen_tokens": 2}, ValueError, "2 new and the 3 tail tokens"),
+        ({"window": 0}, ValueError, "`window` must be at least 1"),
+        ({"softcap": 0.0}, ValueError, "`softcap` must be above 0"),
+        ({"softcap": float("nan")}, ValueError, "`softcap` must be above 0"),
+        ({"sinks": torch.zeros(2)}, ValueError, "`sinks` must have shape"),
+        ({"mass": torch.zeros(20).double()}, TypeError, "`mass` must be torch.float32"),
+        ({"tail_mass": torch.zeros(2, 2, 3)}, ValueError, "`tail_mass` must have shape"),
+    ],
+)
+def test_a_wrong_argument_is_named(case, changes, error, message):
+    with pytest.raises(error, match=message):
+        attend(case, **changes)
+
+
+def test_on_the_cpu_it_is_the_reference(case):
+    call = case([9, 4], group=4, new=3, tail_tokens=6, window=8, softcap=2.0, sinks=True)
+    ours, theirs = call.run(ragged_attention), call.run(reference.ragged_attention)
+    for got, wanted in zip(ours, theirs, strict=True):
+        assert torch.equal(got, wanted)
+
+
+def test_it_runs_where_gradients_are_on_but_refuses_to_go_back(case):
+    queries = torch.randn(2, 4, 2, 8, requires_grad=True)
+    out = attend(case, queries=queries)
+    assert torch.equal(out, attend(case, queries=queries.detach()))
+    with pytest.raises(RuntimeError, match="must not be differentiated"):
+        out.sum().backward()
+
+
+def test_importing_it_does_not_import_triton():
+    code = "import sys, kvbudget.kernels; sys.exit('triton' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

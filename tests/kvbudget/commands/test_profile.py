@@ -1,0 +1,49 @@
+"""`kvbudget profile` on a tiny model."""
+
+import json
+
+import pytest
+
+import kvbudget as kvb
+
+SMALL = ("--context", 64, "--samples", 2)
+
+
+def test_a_profile_is_measured_and_written(run, models, tmp_path):
+    done = run("profile", "--model", models / "llama", *SMALL, "--json")
+    record, profile = json.loads(done.out), kvb.Profile.load(tmp_path / "profile.safetensors")
+    assert record["samples"] == len(profile.sample_loss) == 2
+    assert record["loss"] == profile.loss.tolist()
+    assert profile.heuristic == "observation_window"
+    assert profile.model == str(models / "llama")
+
+
+@pytest.mark.parametrize("measure", ["output_error", "attention_mass"])
+def test_measure_and_heuristic_can_be_chosen(run, models, tmp_path, measure):
+    options = ("--measure", measure, "--heuristic", "key_norm", "--out", "other.safetensors")
+    assert run("profile", "--model", models / "llama", *SMALL, *options).code == 0
+    profile = kvb.Profile.load(tmp_path / "other.safetensors")
+    assert (profile.measure, profile.heuristic) == (measure, "key_norm")
+
+
+def test_a_text_of_ones_own_is_measured_on(run, models, tmp_path):
+    (tmp_path / "mine.txt").write_text("Every word of this text is read by the model. " * 40)
+    done = run("profile", "--model", models / "llama", *SMALL, "--text", "mine.txt", "--json")
+    assert json.loads(done.out)["samples"] == 2
+
+
+def test_a_published_rule_can_weigh_the_caches(run, models, tmp_path):
+    done = run("profile", "--model", models / "llama", *SMALL, "--importance", "baklava")
+    assert done.code == 0
+    profile = kvb.Profile.load(tmp_path / "profile.safetensors")
+    assert profile.measure == "importance"
+    assert profile.made_by.startswith("baklava(")
+
+
+def test_profile_allocate_generate_work_together(run, models, tmp_path):
+    model = ("--model", models / "llama")
+    assert run("profile", *model, *SMALL).code == 0
+    profile = tmp_path / "profile.safetensors"
+    assert run("allocate", profile, "--budget", "50%", "--context", 100).code == 0
+    prompt = ("--prompt", "hello there " * 10, "--max-new-tokens", 4)
+    assert run("generate", "--plan", tmp_path / "plan.json", *model, *prompt).code == 0

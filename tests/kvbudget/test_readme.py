@@ -1,0 +1,91 @@
+"""The README's code runs as it stands there."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+import kvbudget as kvb
+from kvbudget.prose import built_in_sentences
+
+README = Path(__file__).resolve().parents[2] / "README.md"
+
+
+def blocks():
+    return re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def names():
+    """What the README's text presupposes: a few prompts and a question about a long text."""
+    model, tokenizer = kvb.reference_model()
+    prose = " ".join(built_in_sentences())
+    prompts, question = [prose[:1500], prose[2000:3500]], prose[4000:6500]
+    return {"model": model, "tokenizer": tokenizer, "prompts": prompts, "question": question}
+
+
+@pytest.fixture(autouse=True)
+def beside_the_demo(names, tmp_path, monkeypatch):
+    """A folder in which the demo has left a profile."""
+    geometry = kvb.Geometry("LlamaForCausalLM", 6, 4, 32, 32, "float32", (None,) * 6)
+    (tmp_path / "kvbudget-demo").mkdir()
+    importance = [[1.0, 2.0, 3.0, 4.0]] * 6
+    profile = kvb.Profile.from_importance(importance, geometry)
+    profile.save(tmp_path / "kvbudget-demo" / "profile.safetensors")
+    monkeypatch.chdir(tmp_path)
+
+
+def test_there_is_a_program_for_each_of_three_people():
+    assert len(blocks()) == 3
+    for block in blocks():
+        lines = [
+            line for line in block.splitlines() if line and not line.startswith(("import", "from"))
+        ]
+        assert len(lines) <= 10
+
+
+def test_a_budget_is_applied(names, capsys):
+    exec(blocks()[0], names)
+    held, allowed = map(
+        int, re.findall(r"(\d+) bytes held, (\d+) allowed", capsys.readouterr().out)[0]
+    )
+    assert 0.9 * allowed < held <= allowed
+    assert names["output"].shape[1] > names["inputs"]["input_ids"].shape[1]
+
+
+def test_solvers_are_compared(names, capsys):
+    exec(blocks()[1], names)
+    assert "Greedy" in capsys.readouterr().out
+    assert names["solution"].bound <= names["solution"].loss
+
+
+def test_a_heuristic_is_registered_and_measured(names):
+    with kvb.heuristics.registration_scope():
+        exec(blocks()[2], names)
+        assert names["profile"].heuristic == "value_norm"
+        assert names["profile"].loss.max() > 0
+
+
+def test_every_name_in_the_table_of_what_is_supported_exists():
+    text = README.read_text(encoding="utf-8")
+    rows = re.findall(r"\| (Token heuristics|Cache heuristics|Solvers) \| (.*?) \|", text)
+    listed = {kind: set(re.findall(r"`(\w+)`", names)) for kind, names in rows}
+    assert listed["Solvers"] == set(kvb.solvers.__all__)
+    own = vars(kvb.heuristics).values()
+    for kind, base in (
+        ("Token heuristics", kvb.heuristics.TokenHeuristic),
+        ("Cache heuristics", kvb.heuristics.CacheHeuristic),
+    ):
+        classes = {c.__name__ for c in own if isinstance(c, type) and issubclass(c, base)}
+        assert listed[kind] == classes - {base.__name__}
+    (losses,) = re.findall(r"\| Losses \| (.*?) \|", text)
+    assert set(re.findall(r"`(\w+)`", losses)) == set(kvb.heuristics.measures.names())
+
+
+def test_the_models_listed_are_those_that_are_supported():
+    from kvbudget.runtime import FAMILIES
+
+    (row,) = re.findall(r"\| Models, exact \| (.*?) \|", README.read_text(encoding="utf-8"))
+    listed = {name.replace("-", "").lower() for name in row.split(", ")}
+    families = {name.removesuffix("ForCausalLM").removesuffix("LMHeadModel") for name in FAMILIES}
+    assert listed == {name.lower() for name in families}

@@ -1,0 +1,79 @@
+"""Which tokens stay: against a slow and obvious selection, and for every size."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kvbudget.runtime.eviction import keep_order, longest_tail, select, tail_slots
+
+
+@st.composite
+def scored(draw: st.DrawFn) -> tuple[torch.Tensor, torch.Tensor]:
+    """Scores with many ties, and which places are valid."""
+    tokens = draw(st.integers(1, 40))
+    numbers = st.lists(st.integers(-3, 3), min_size=tokens, max_size=tokens)
+    flags = st.lists(st.booleans(), min_size=tokens, max_size=tokens)
+    scores = torch.tensor([[draw(numbers), draw(numbers)]], dtype=torch.float32)
+    return scores, torch.tensor([[draw(flags), draw(flags)]])
+
+
+def slow_selection(scores, valid, capacity, sinks, recent) -> set[int]:
+    """One cache, written down as the docstring says it."""
+    places = [int(i) for i in valid.nonzero().flatten()]
+    first = places[:sinks]
+    last = [p for p in reversed(places[-recent:] if recent else []) if p not in first]
+    others = [p for p in places if p not in first and p not in last]
+    by_score = sorted(others, key=lambda p: (-float(scores[p]), p))
+    return set([*first, *last, *by_score][:capacity])
+
+
+@given(scored(), st.integers(0, 45), st.integers(0, 5), st.integers(0, 9))
+def test_select_keeps_sinks_then_recent_then_the_best(given_scores, capacity, sinks, recent):
+    scores, valid = given_scores
+    keep = select(scores, valid, torch.tensor([capacity, 3]), sinks=sinks, recent=recent)
+    for head, room in enumerate((capacity, 3)):
+        expected = slow_selection(scores[0, head], valid[0, head], room, sinks, recent)
+        assert set(keep[0, head].nonzero().flatten().tolist()) == expected
+
+
+@given(scored(), st.integers(0, 40))
+def test_what_stays_at_a_capacity_stays_at_every_larger_one(given_scores, capacity):
+    scores, valid = given_scores
+    small = select(scores, valid, torch.full((2,), capacity))
+    large = select(scores, valid, torch.full((2,), capacity + 1))
+    assert bool((small <= large).all())
+
+
+@given(scored())
+def test_the_order_lists_every_place_once_and_invalid_ones_last(given_scores):
+    scores, valid = given_scores
+    order = keep_order(scores, valid)
+    assert torch.equal(order.sort(-1).values[0, 0], torch.arange(scores.shape[-1]))
+    in_order = valid.gather(-1, order)
+    assert bool((in_order.long().diff(dim=-1) <= 0).all())
+
+
+def test_scores_of_minus_infinity_lose_to_every_other_valid_token():
+    scores = torch.tensor([[[0.0, float("-inf"), -3e38, 1.0]]])
+    valid = torch.tensor([[[True, True, True, True]]])
+    keep = select(scores, valid, torch.tensor([3]), sinks=0, recent=0)
+    assert keep.tolist() == [[[True, False, True, True]]]
+
+
+@pytest.mark.parametrize(
+    ("capacities", "held", "new", "expected"),
+    [
+        ([64, 64], [64, 64], 1, 16),  # all full: the longest tail
+        ([64, 64], [60, 64], 1, 4),  # one has 4 places left: it must lose nothing
+        ([64, 64], [60, 64], 5, 16),  # too few for 5 tokens: it evicts like the others
+        ([12, 400], [12, 20], 1, 3),  # the smallest cache keeps more than its tail
+        ([1, 9], [1, 9], 1, 1),
+    ],
+)
+def test_the_tail_takes_no_room_from_a_cache_that_has_some_left(capacities, held, new, expected):
+    assert tail_slots(torch.tensor(capacities), torch.tensor(held), new) == expected
+
+
+def test_no_tail_is_longer_than_the_smallest_cache():
+    assert all(longest_tail(torch.tensor([c, 999])) <= c for c in range(1, 99))

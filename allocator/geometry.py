@@ -72,8 +72,8 @@ class Geometry:
     def capacity_tokens(self, kept_fraction: ArrayLike, context_tokens: int) -> Ints:
         """Tokens each cache may keep at each level, int64 [layers, kv_heads, levels].
 
-        Shares are of the context, rounded up to whole tokens, at least one token and never more
-        than the layer can need.
+        Shares are of the context, rounded down to whole tokens, so that a level of 10 % fits a
+        budget of 10 %; at least one token and never more than the layer can need.
 
         Args:
             kept_fraction: Share of the context kept at each level, [levels], above 0.
@@ -85,8 +85,8 @@ class Geometry:
         """
         most = np.array(self.most_tokens(context_tokens), dtype=np.int64)
         shares = float_array("kept_fraction", kept_fraction, ("levels",))
-        # 0.07 * 100 is a little more than 7 in floating point and must not become 8
-        wanted = np.ceil(shares * context_tokens - 1e-9)
+        # 0.29 * 100 is a little less than 29 in floating point and must not become 28
+        wanted = np.floor(shares * context_tokens + 1e-9)
         by_layer = np.clip(wanted[None].astype(np.int64), 1, most[:, None])
         return np.repeat(by_layer[:, None], self.kv_heads, axis=1)
 

@@ -35,15 +35,16 @@ def test_capacity_has_one_number_per_cache_and_level() -> None:
     assert (capacity == [5, 10]).all()
 
 
-def test_capacity_is_rounded_up_but_not_by_rounding_noise() -> None:
-    # 0.07 * 100 is 7.000000000000001 in floating point
-    assert FULL.capacity_tokens([0.07, 0.071, 1.0], 100)[0, 0].tolist() == [7, 8, 100]
+def test_capacity_is_rounded_down_but_not_by_rounding_noise() -> None:
+    # 0.29 * 100 is 28.999999999999996 in floating point
+    assert FULL.capacity_tokens([0.079, 0.29, 1.0], 100)[0, 0].tolist() == [7, 29, 100]
 
 
 def test_capacity_is_at_least_one_token_and_at_most_the_window() -> None:
     geometry = replace(FULL, windows=(None, 16))
     capacity = geometry.capacity_tokens([0.001, 0.1, 0.5, 1.0], 100)
     assert capacity[0, 0].tolist() == [1, 10, 50, 100]
+    assert geometry.capacity_tokens([1e-15, 1.0], 100)[0, 0].tolist() == [1, 100]
     assert capacity[1, 0].tolist() == [1, 10, 16, 16]
 
 
@@ -51,10 +52,8 @@ def test_capacity_is_at_least_one_token_and_at_most_the_window() -> None:
     tokens=st.integers(1, 10**6),
     fractions=st.lists(st.sampled_from(DEFAULT_LEVELS), min_size=1, unique=True),
 )
-def test_capacity_is_the_exact_ceiling_of_decimal_shares(
-    tokens: int, fractions: list[float]
-) -> None:
-    wanted = [max(1, math.ceil(Fraction(str(f)) * tokens)) for f in fractions]
+def test_capacity_is_the_exact_floor_of_decimal_shares(tokens: int, fractions: list[float]) -> None:
+    wanted = [max(1, math.floor(Fraction(str(f)) * tokens)) for f in fractions]
     assert FULL.capacity_tokens(fractions, tokens)[1, 2].tolist() == wanted
 
 

@@ -56,6 +56,11 @@ def test_shrinking_takes_from_the_unit_that_minds_least() -> None:
     assert shrink(problem, np.array([1, 1])).tolist() == [1, 0]
 
 
+def test_shrinking_goes_no_lower_than_it_must() -> None:
+    problem = Problem([[9.0, 5.0, 1.0]], [[1, 2, 3]], 2)
+    assert shrink(problem, np.array([2])).tolist() == [1]
+
+
 def test_bytes_that_remove_no_loss_are_spent_elsewhere() -> None:
     problem = Problem([[2.0, 1.0, 1.0], [2.0, 1.0, 0.0]], [[0, 1, 2], [0, 1, 2]], 3)
     assert fill(problem, np.array([2, 0])).tolist() == [1, 2]

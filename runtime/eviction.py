@@ -108,4 +108,4 @@ def tail_slots(capacities: Tensor, held_tokens: Tensor, new: int) -> int:
 
 def longest_tail(capacities: Tensor) -> int:
     """Most tokens that may wait in the tail: the smallest cache must keep more than recent ones."""
-    return max(1, min(MAX_TAIL_TOKENS, int(capacities.min()) // 4))
+    return max(1, min(MAX_TAIL_TOKENS, int(capacities.min()) // 2))

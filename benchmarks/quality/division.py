@@ -1,10 +1,10 @@
-"""How much a solved division saves against equal shares, on the reference model, bytes freed.
+"""How much a solved division saves against equal shares, with really freed bytes.
 
     python -m benchmarks.quality.division --json division.jsonl
 
 Contexts are cut before the question is known: books, needles in books, and key-value tables. For
-each budget the same token heuristic runs under equal shares and under divisions solved for two
-measures. Reported: divergence from the full cache in nats per future token, share of answer tokens
+each budget the same token heuristic runs on the reference model under equal shares and under
+divisions solved for each measure. Reported: divergence from the full cache in nats per future token, share of answer tokens
 that are right, and the bytes really held as a share of the full cache.
 """
 
@@ -27,7 +27,7 @@ from kvbudget.trials import Trial, TrialMaker
 
 CONTEXT_TOKENS, FUTURE_TOKENS, SEED = 768, 256, 0
 BUDGETS = ("5%", "10%", "25%", "50%")
-MEASURES = ("attention_mass", "output_error")
+MEASURES = ("attention_mass", "output_error", "divergence")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,9 @@ class LookupMaker:
         return ids
 
 
-def make_trials(reader: Reader, sentences: list[str], count: int, seed: int) -> dict[str, list[Trial]]:
+def make_trials(
+    reader: Reader, sentences: list[str], count: int, seed: int
+) -> dict[str, list[Trial]]:
     """So many trials of each kind."""
     maker = TrialMaker(sentences, reader.tokenizer, CONTEXT_TOKENS, FUTURE_TOKENS)
     lookups = LookupMaker(reader)

@@ -117,7 +117,8 @@ def measure(case: Case) -> Iterator[Row]:
                     model.set_attn_implementation(attention)
 
                 seconds[name].append(seconds_per_token(model, cache, switch))
-        yield Row(str(case), "bytes held / full", ours.nbytes() / bytes_of(plain["copying"]), "1", 0)
+        held = ours.nbytes() / bytes_of(plain["copying"])
+        yield Row(str(case), "bytes held / full", held, "1", SEED)
     for name in plain:
         pairs = zip(seconds[name][1:], seconds["budgeted"][1:], strict=True)
         ratios = [theirs / mine for theirs, mine in pairs]

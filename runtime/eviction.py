@@ -16,6 +16,7 @@ from torch import Tensor
 SINK_TOKENS = 4
 RECENT_TOKENS = 16
 MAX_TAIL_TOKENS = 32
+SHORTEST_TAIL = 8
 
 
 def keep_order(
@@ -93,7 +94,8 @@ def tail_slots(capacities: Tensor, held_tokens: Tensor, new: int) -> int:
     """Slots of the dense tail after an eviction, every cache of a layer getting equally many.
 
     A full cache gives the slots out of its own capacity. A cache that still has room must not
-    lose a token to the tail, so the tail is never longer than the room it has left.
+    lose a token to the tail, so the tail is never longer than the room it has left. Free slots
+    are memory too, so there are no more of them than a quarter of what the largest cache holds.
 
     Args:
         capacities: Room of each cache, [kv_heads], int64.
@@ -102,7 +104,8 @@ def tail_slots(capacities: Tensor, held_tokens: Tensor, new: int) -> int:
     """
     slack = capacities - held_tokens
     roomy = slack[slack >= new]
-    longest = longest_tail(capacities)
+    wanted = max(new, SHORTEST_TAIL, int(held_tokens.max()) // 4)
+    longest = min(longest_tail(capacities), wanted)
     return min(longest, int(roomy.min())) if len(roomy) else longest
 
 

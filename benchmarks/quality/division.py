@@ -2,10 +2,10 @@
 
     python -m benchmarks.quality.division --json division.jsonl
 
-Contexts are cut before the question is known: books, needles in books, and key-value tables. For
+Contexts are cut before the question is known: prose, needles in prose, and key-value tables. For
 each budget the same token heuristic runs on the reference model under equal shares and under
-divisions solved for each measure. Reported: divergence from the full cache in nats per future token, share of answer tokens
-that are right, and the bytes really held as a share of the full cache.
+divisions solved for each measure. Reported: divergence from the full cache in nats per future
+token, the share of answer tokens that are right, and bytes held as a share of those planned.
 """
 
 import argparse

@@ -64,9 +64,11 @@ def test_scores_of_minus_infinity_lose_to_every_other_valid_token():
 @pytest.mark.parametrize(
     ("capacities", "held", "new", "expected"),
     [
-        ([64, 64], [64, 64], 1, 32),  # all full: the longest tail
+        ([64, 900], [64, 900], 1, 32),  # all full: the longest tail
+        ([64, 64], [64, 64], 1, 16),  # a quarter of what is held
+        ([900, 900], [5, 5], 1, 8),  # short prompts: no slots that nobody needs
         ([64, 64], [60, 64], 1, 4),  # one has 4 places left: it must lose nothing
-        ([64, 64], [60, 64], 5, 32),  # too few for 5 tokens: it evicts like the others
+        ([64, 64], [60, 64], 5, 16),  # too few for 5 tokens: it evicts like the others
         ([12, 400], [12, 20], 1, 6),  # the smallest cache keeps more than its tail
         ([1, 9], [1, 9], 1, 1),
     ],

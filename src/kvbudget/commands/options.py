@@ -20,7 +20,11 @@ Json = Annotated[
 Context = Annotated[
     int,
     typer.Option(
-        "--context", min=1, metavar="TOKENS", help="Longest context the plan must hold, in tokens."
+        "--context",
+        "--context-tokens",
+        min=1,
+        metavar="TOKENS",
+        help="Longest context the plan must hold, in tokens.",
     ),
 ]
 Batch = Annotated[

@@ -5,7 +5,23 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-_QUERY_CHUNK = 256
+QUERY_CHUNK = 256
+_HIDDEN_BELOW = -1e3
+
+
+@dataclass(frozen=True, slots=True)
+class LogitRules:
+    """What a layer applies to its logits, the same at every call.
+
+    Args:
+        scaling: Factor on the products of queries and keys.
+        softcap: Logits become `softcap * tanh(logits / softcap)`; None leaves them.
+        sinks: Learned sink logits, [heads], or None.
+    """
+
+    scaling: float
+    softcap: float | None = None
+    sinks: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,9 +35,7 @@ class AttentionCall:
         values: Values of the new tokens only, [batch, kv_heads, new, value_dim].
         mask: What each query may see, [batch, 1, new, columns], bool (True: seen) or an
             additive float; None means plain causal order.
-        scaling: Factor on the logits.
-        softcap: Bound of the logits' tanh, or None.
-        sinks: Learned sink logits, [heads], or None.
+        rules: What is applied to the logits.
     """
 
     module: nn.Module
@@ -29,9 +43,7 @@ class AttentionCall:
     keys: Tensor
     values: Tensor
     mask: Tensor | None
-    scaling: float
-    softcap: float | None = None
-    sinks: Tensor | None = None
+    rules: LogitRules
 
     def real_tokens(self) -> Tensor:
         """Which of the new tokens are no padding, [batch, new], bool.
@@ -39,22 +51,30 @@ class AttentionCall:
         A token is real when its own query may see it, so the mask's last diagonal tells.
         """
         batch, _, new, _ = self.queries.shape
-        if self.mask is None:
+        seen = self.seen()
+        if seen is None:
             return torch.ones(batch, new, dtype=torch.bool, device=self.queries.device)
-        seen = _as_bool(self.mask)[:, 0]
         return seen.diagonal(offset=seen.shape[-1] - new, dim1=-2, dim2=-1).expand(batch, new)
+
+    def seen(self) -> Tensor | None:
+        """Which columns each query may see by the mask, [batch or 1, new, columns], bool."""
+        if self.mask is None:
+            return None
+        mask = self.mask[:, 0]
+        # additive masks hide with any large negative number, not only with the lowest
+        return mask if mask.dtype == torch.bool else mask > _HIDDEN_BELOW
 
 
 def dense_attention(call: AttentionCall) -> Tensor:
-    """Attention of a prompt over itself with a soft cap or learned sinks, in query chunks.
+    """Attention over the call's own keys with a soft cap or learned sinks, in query chunks.
 
     Logits and softmax are float32; memory is linear in the number of tokens.
 
     Returns:
         [batch, new, heads, value_dim], the layout that transformers expects.
     """
-    chunks = range(0, call.queries.shape[2], _QUERY_CHUNK)
-    parts = [_attend_rows(call, slice(first, first + _QUERY_CHUNK)) for first in chunks]
+    chunks = range(0, call.queries.shape[2], QUERY_CHUNK)
+    parts = [_attend_rows(call, slice(first, first + QUERY_CHUNK)) for first in chunks]
     return torch.cat(parts, 2).transpose(1, 2).contiguous()
 
 
@@ -62,12 +82,13 @@ def _attend_rows(call: AttentionCall, rows: slice) -> Tensor:
     batch, heads, _, head_dim = call.queries.shape
     kv_heads, columns = call.keys.shape[1:3]
     queries = call.queries[:, :, rows].reshape(batch, kv_heads, -1, head_dim).float()
-    logits = (queries @ call.keys.float().mT * call.scaling).view(batch, heads, -1, columns)
-    if call.softcap is not None:
-        logits = torch.tanh(logits / call.softcap) * call.softcap
+    rules = call.rules
+    logits = (queries @ call.keys.float().mT * rules.scaling).view(batch, heads, -1, columns)
+    if rules.softcap is not None:
+        logits = torch.tanh(logits / rules.softcap) * rules.softcap
     logits = logits + _additive_mask(call, rows, logits)
-    if call.sinks is not None:
-        sink = call.sinks.float().view(1, heads, 1, 1).expand(batch, heads, logits.shape[2], 1)
+    if rules.sinks is not None:
+        sink = rules.sinks.float().view(1, heads, 1, 1).expand(batch, heads, logits.shape[2], 1)
         logits = torch.cat([logits, sink], -1)
     weights = logits.softmax(-1)[..., :columns]
     mixed = weights.reshape(batch, kv_heads, -1, columns) @ call.values.float()
@@ -81,12 +102,9 @@ def _additive_mask(call: AttentionCall, rows: slice, logits: Tensor) -> Tensor:
     if call.mask is not None:
         seen = call.mask[:, :, rows]
     else:
-        first = rows.start
+        # the queries are those of the last columns
+        first = call.keys.shape[2] - call.queries.shape[2] + rows.start
         query = torch.arange(first, first + logits.shape[2], device=logits.device)
         column = torch.arange(logits.shape[3], device=logits.device)
         seen = column <= query[:, None]
     return torch.zeros(seen.shape, device=logits.device).masked_fill(~seen, lowest)
-
-
-def _as_bool(mask: Tensor) -> Tensor:
-    return mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min / 2

@@ -8,23 +8,23 @@ from torch import Tensor
 from kvbudget.heuristics import LayerView, TokenHeuristic, checked_scores
 from kvbudget.kernels import ragged_attention
 
-from .attention_call import AttentionCall
+from .attention_call import QUERY_CHUNK, AttentionCall, LogitRules
+from .column_mask import check_mask
 from .eviction import longest_tail, select, tail_slots
 from .ragged import PaddedTokens, RaggedStore, block_tokens
 from .room import Room
-
-_QUERY_CHUNK = 256
 
 
 class BudgetedLayer:
     """Holds the keys and values of one layer within the plan's capacities.
 
-    New tokens take one of three ways. The first block, the prompt, has its attention computed
-    densely and is then cut (`absorb_prompt`). A few tokens go into the tail, after an eviction if
-    the tail is full. A longer block attends to what is held and itself, and is then cut together
-    with it; only one layer's block is alive at a time.
+    Each forward calls `admit`, and then `absorb_prompt` for the first tokens or `attend` for later
+    ones. New tokens take one of three ways. The first block, the prompt, has its attention
+    computed densely and is then cut. A few tokens go into the tail, after an eviction if the tail
+    is full. A longer block attends to what is held and itself, and is then cut together with it;
+    only one layer's block is alive at a time.
 
-    All of it is for inference: gradients are not followed through what is held.
+    All of it is for inference: held tokens have no gradients.
 
     Args:
         index: Layer number.
@@ -43,10 +43,14 @@ class BudgetedLayer:
         """Forget everything."""
         self.seen_tokens = 0
         self.store: RaggedStore | None = None
-        self._settings: AttentionCall | None = None
+        self.is_pending = False  # tokens were admitted and have not attended yet
+        self._rules = LogitRules(1.0)
+        self._heads = 0
+        self._real: Tensor | None = None
         self._recent_queries = 0
         self._in_tail = False
 
+    @torch.inference_mode(False)
     @torch.no_grad()
     def admit(self, keys: Tensor, values: Tensor) -> None:
         """Take note of new tokens, [batch, kv_heads, new, dim], before they attend.
@@ -56,12 +60,13 @@ class BudgetedLayer:
         """
         if self.store is None:
             self.room.check_prompt(keys.shape[2])
+        self.is_pending = True
         self.seen_tokens += keys.shape[2]
         self._in_tail = self.store is not None and self._make_room(self.store, keys.shape[2])
         if self._in_tail:
             self._held().append(keys, values)
 
-    @torch.no_grad()
+    @torch.inference_mode(False)
     def attend(self, call: AttentionCall) -> Tensor:
         """Attention of tokens after the prompt over all that is held and themselves.
 
@@ -69,16 +74,16 @@ class BudgetedLayer:
             [batch, new, heads, value_dim].
 
         Raises:
-            ValueError: The tokens hold padding.
+            ValueError: The tokens hold padding, or the mask is not the one of the prompt.
         """
-        if not bool(call.real_tokens().all()):
-            raise ValueError(
-                f"Only the first prompt may be padded, but a later block of "
-                f"{call.queries.shape[2]} tokens holds padding. Feed such rows one by one."
-            )
+        # decoded tokens share one mask, so one layer looks at it for all
+        if self.index == 0 or call.queries.shape[2] > 1:
+            check_mask(call, self._real, self.window)
         output = self._attend_tail(call) if self._in_tail else self._attend_block(call)
+        self.is_pending = False
         return output.transpose(1, 2).contiguous()
 
+    @torch.inference_mode(False)
     @torch.no_grad()
     def absorb_prompt(self, call: AttentionCall) -> None:
         """Keep the best of a prompt whose attention has been computed.
@@ -89,22 +94,52 @@ class BudgetedLayer:
         real = call.real_tokens()
         if not bool(real[:, -1].all()):
             raise ValueError(
-                "Prompts must be padded on the left, but a row ends in padding. "
-                'Set tokenizer.padding_side = "left".'
+                "Prompts must be padded on the left and end in a real token, but a row ends in "
+                'padding. Set tokenizer.padding_side = "left"; if the prompt is read in chunks, '
+                "make the first chunk longer than the padding."
             )
-        # a slice would keep the whole prompt's queries alive
-        nothing = call.queries[:, :, :0].clone()
-        self._settings = replace(call, queries=nothing, keys=nothing, values=nothing, mask=None)
-        self._absorb(block_tokens(call.keys, call.values, 0, real), call)
+        self._rules, self._heads = call.rules, call.queries.shape[1]
+        self._real = None if bool(real.all()) else real.clone()
+        self._absorb(block_tokens(call.keys, call.values, 0, real), call.queries)
+        self.is_pending = False
 
+    @torch.inference_mode(False)
+    @torch.no_grad()
+    def shrink_to(self, batch: int, seen_tokens: int) -> None:
+        """Cut to the capacities that will hold for so many rows and columns."""
+        store = self.store
+        if store is None:
+            return
+        capacities = self.room.capacities(self.index, batch, seen_tokens)
+        held = store.lengths.amax(0).cpu() + store.tail_tokens
+        if bool((held > capacities).any()):
+            fits = self.room.everything_fits(batch, seen_tokens)
+            self._evict(store, capacities, self._reach_from(self.seen_tokens, fits), 0)
+
+    @torch.inference_mode(False)
+    @torch.no_grad()
     def select_rows(self, rows: Tensor) -> None:
         """Keep these sequences, in this order, repeats allowed."""
         if self.store is not None:
-            self.store.select_rows(rows.to(self.store.offsets.device))
+            rows = rows.to(self.store.offsets.device)
+            self.store.select_rows(rows)
+            self._real = None if self._real is None else self._real[rows]
 
+    @torch.inference_mode(False)
+    @torch.no_grad()
     def crop(self, removed: int) -> None:
-        """Forget the newest `removed` columns."""
+        """Forget the newest `removed` columns.
+
+        Raises:
+            ValueError: There are fewer.
+        """
+        if removed > self.seen_tokens:
+            raise ValueError(
+                f"`crop` must remove at most the {self.seen_tokens} tokens seen, but got {removed}."
+            )
         self.seen_tokens -= removed
+        if self._real is not None:
+            self._real = self._real[:, : self.seen_tokens]
         if self.store is not None:
             self.store.crop(self.seen_tokens)
 
@@ -112,37 +147,37 @@ class BudgetedLayer:
         assert self.store is not None, "a prompt comes first"
         return self.store
 
-    def _capacities(self, batch: int) -> Tensor:
-        return self.room.capacities(self.index, batch, self.seen_tokens)
-
     def _make_room(self, store: RaggedStore, new: int) -> bool:
         """Whether `new` tokens fit the tail, after an eviction where that makes them fit."""
         if new <= store.free_tail:
             return True
-        capacities = self._capacities(store.batch)
+        capacities = self.room.capacities(self.index, store.batch, self.seen_tokens)
         if new > longest_tail(capacities):
             return False
-        before = self.seen_tokens - new
-        tokens = store.padded(dense=self.heuristic.reads_tokens)
-        reach = self._in_reach(tokens, before)
-        tail = tail_slots(capacities, _most_held(reach), new)
-        view = self._view(tokens, self._quiet_call(store), before)
-        store.merge(self._keep(view, reach, capacities - tail), tail)
-        self._recent_queries = 0
+        fits = self.room.everything_fits(store.batch, self.seen_tokens)
+        reach_from = self._reach_from(self.seen_tokens - new, fits)
+        held = _most_held(store.padded(dense=False).from_column(reach_from))
+        if new > 1 and bool((held + new > capacities).any()):
+            # a block attends to everything first, and then nothing is cut too early
+            return False
+        tail = tail_slots(capacities, held, new)
+        self._evict(store, capacities - tail, reach_from, tail)
         return True
 
-    def _quiet_call(self, store: RaggedStore) -> AttentionCall:
-        """The layer's settings with no queries: between two steps there are none at hand."""
-        assert self._settings is not None, "a prompt comes first"
-        shape = (store.batch, *self._settings.queries.shape[1:])
-        return replace(self._settings, queries=self._settings.queries.new_empty(shape))
+    def _evict(self, store: RaggedStore, room: Tensor, reach_from: int, tail: int) -> None:
+        """Cut what is held to `room` tokens per KV head and leave a tail of free slots."""
+        tokens = store.padded(dense=self.heuristic.reads_tokens)
+        no_queries = store.tail_keys.new_empty(store.batch, self._heads, 0, store.keys.shape[-1])
+        view = self._view(tokens, no_queries, store.tail_first + store.tail_tokens)
+        store.merge(self._keep(view, tokens.from_column(reach_from), room), tail)
+        self._recent_queries = 0
 
     def _attend_tail(self, call: AttentionCall) -> Tensor:
         store = self._held()
         self._recent_queries += call.queries.shape[2]
         watch = self.heuristic.watches_attention
         return self._ragged(
-            call,
+            call.queries,
             (store.tail_keys, store.tail_values, store.tail_tokens),
             self.seen_tokens,
             (store.mass, store.tail_mass) if watch else (None, None),
@@ -152,63 +187,66 @@ class BudgetedLayer:
         """Attend in query chunks with the block behind the tail, then cut everything."""
         store, new = self._held(), call.keys.shape[2]
         used, first = store.tail_tokens, self.seen_tokens - new
-        keys = torch.cat([store.tail_keys[:, :, :used], call.keys], 2)
-        values = torch.cat([store.tail_values[:, :, :used], call.values], 2)
+        keys = torch.cat([store.tail_keys[:, :, :used], call.keys.detach()], 2)
+        values = torch.cat([store.tail_values[:, :, :used], call.values.detach()], 2)
         parts = []
-        for start in range(0, new, _QUERY_CHUNK):
-            end = min(start + _QUERY_CHUNK, new)
-            rows = replace(call, queries=call.queries[:, :, start:end])
-            parts.append(self._ragged(rows, (keys, values, used + end), first + end))
-        real = torch.ones(store.batch, new, dtype=torch.bool, device=keys.device)
-        block = block_tokens(call.keys, call.values, first, real)
-        self._absorb(store.padded().join(block), call)
+        for start in range(0, new, QUERY_CHUNK):
+            end = min(start + QUERY_CHUNK, new)
+            queries = call.queries[:, :, start:end]
+            parts.append(self._ragged(queries, (keys, values, used + end), first + end))
+        with torch.no_grad():
+            real = torch.ones(store.batch, new, dtype=torch.bool, device=keys.device)
+            block = block_tokens(call.keys, call.values, first, real)
+            self._absorb(store.padded().join(block), call.queries)
         return torch.cat(parts, 2)
 
     def _ragged(
         self,
-        call: AttentionCall,
+        queries: Tensor,
         tail: tuple[Tensor, Tensor, int],
         seen_tokens: int,
         mass: tuple[Tensor | None, Tensor | None] = (None, None),
     ) -> Tensor:
         store = self._held()
         return ragged_attention(
-            call.queries,
+            queries,
             store.keys,
             store.values,
             store.offsets,
             store.positions,
             *tail,
             seen_tokens=seen_tokens,
-            scaling=call.scaling,
+            scaling=self._rules.scaling,
             window=self.window,
-            softcap=call.softcap,
-            sinks=call.sinks,
+            softcap=self._rules.softcap,
+            sinks=self._rules.sinks,
             mass=mass[0],
             tail_mass=mass[1],
         )
 
-    def _absorb(self, tokens: PaddedTokens, call: AttentionCall) -> None:
+    def _absorb(self, tokens: PaddedTokens, queries: Tensor) -> None:
         """Cut old and new tokens together to the capacities, by the block's own queries."""
-        view = self._view(tokens, call, self.seen_tokens)
+        view = self._view(tokens, queries, self.seen_tokens)
         if self.heuristic.remembers_attention:
             view = view.counted()
             total = view.total_attention()
             tokens = replace(tokens, past_mass=total, recent_mass=torch.zeros_like(total))
-        reach = self._in_reach(tokens, self.seen_tokens)
-        keep = self._keep(view, reach, self._capacities(tokens.valid.shape[0]))
+        batch = len(tokens.valid)
+        capacities = self.room.capacities(self.index, batch, self.seen_tokens)
+        fits = self.room.everything_fits(batch, self.seen_tokens)
+        reach = tokens.from_column(self._reach_from(self.seen_tokens, fits))
+        keep = self._keep(view, reach, capacities)
         self.store = RaggedStore(tokens, keep, first_column=self.seen_tokens, tail=0)
         self._recent_queries = 0
 
-    def _in_reach(self, tokens: PaddedTokens, next_column: int) -> Tensor:
-        """Tokens that the query at `next_column` may still see, as a mask.
+    def _reach_from(self, next_column: int, everything_fits: bool) -> int:
+        """First column that the query at `next_column` may still see.
 
         While everything fits the budget all are in reach: a rollback then finds every column.
         """
-        batch = tokens.valid.shape[0]
-        if self.window is None or self.room.everything_fits(batch, self.seen_tokens):
-            return tokens.valid
-        return tokens.valid & (tokens.positions > next_column - self.window)
+        if self.window is None or everything_fits:
+            return 0
+        return max(0, next_column - self.window + 1)
 
     def _keep(self, view: LayerView, reach: Tensor, capacities: Tensor) -> Tensor:
         """What stays; tokens out of reach go, but earlier queries did see them while scoring."""
@@ -216,20 +254,20 @@ class BudgetedLayer:
             return reach
         return select(checked_scores(self.heuristic, view), reach, capacities)
 
-    def _view(self, tokens: PaddedTokens, call: AttentionCall, next_column: int) -> LayerView:
-        new = call.queries.shape[2]
+    def _view(self, tokens: PaddedTokens, queries: Tensor, next_column: int) -> LayerView:
+        first = next_column - queries.shape[2]
         return LayerView(
             layer=self.index,
             keys=tokens.keys,
             values=tokens.values,
             valid=tokens.valid,
             positions=tokens.positions,
-            queries=call.queries,
-            query_positions=torch.arange(next_column - new, next_column, device=tokens.keys.device),
-            scaling=call.scaling,
+            queries=queries,
+            query_positions=torch.arange(first, next_column, device=tokens.keys.device),
+            scaling=self._rules.scaling,
             window=self.window,
-            softcap=call.softcap,
-            sinks=call.sinks,
+            softcap=self._rules.softcap,
+            sinks=self._rules.sinks,
             past_attention=tokens.past_mass + tokens.recent_mass,
             recent_attention_mass=tokens.recent_mass,
             recent_queries=self._recent_queries,

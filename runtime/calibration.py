@@ -53,7 +53,8 @@ def measure_profile(
 ) -> Profile:
     """Measure the loss of every cache at every level, all levels in one pass over each prompt.
 
-    Memory is that of one forward pass and one layer's queries, keys and values.
+    Memory is that of one forward pass and one layer's queries, keys and values; `Divergence` takes
+    a backward pass, and so the activations of all layers.
 
     Args:
         model: A causal LM of a supported family.
@@ -76,7 +77,7 @@ def measure_profile(
         ValueError: Prompts, levels or future tokens cannot be used; says which.
     """
     geometry = geometry_of(model)
-    chosen = _measure(measure)
+    chosen, name, settings = _measure(measure), name_of(heuristic), settings_of(heuristic)
     fractions = _check_levels(levels)
     found = _prompt_ids(model, prompts, tokenizer)
     futures = [_future(ids, future_tokens) for ids in found]
@@ -92,8 +93,8 @@ def measure_profile(
         kept_fraction=fractions,
         geometry=geometry,
         model=str(model.config.name_or_path or ""),
-        heuristic=name_of(heuristic),
-        heuristic_settings=settings_of(heuristic),
+        heuristic=name,
+        heuristic_settings=settings,
         measure=chosen.name,
         made_by=f"measure_profile over {len(samples)} prompts, measure {chosen!r}",
     )

@@ -36,12 +36,20 @@ def output_gradients(model: PreTrainedModel, tokens: list[int], future: int) -> 
         outputs.append(output if output.requires_grad else output.requires_grad_())
 
     windows = layer_windows(model.config.get_text_config(decoder=True))
-    inputs = torch.tensor([tokens], device=model.device)
-    with torch.enable_grad(), _frozen(model), attention_switched(model):
+    with torch.inference_mode(False):
+        inputs = torch.tensor([tokens], device=model.device)
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        _frozen(model),
+        attention_switched(model),
+    ):
         cache = observed_cache(windows, observe)
-        logits = model(input_ids=inputs, past_key_values=cache, use_cache=True).logits
+        logits = model(
+            input_ids=inputs, past_key_values=cache, use_cache=True, logits_to_keep=future
+        ).logits
         check_handed_over()
-        log_likelihood = logits[0, -future:].float().log_softmax(-1)
+        log_likelihood = logits[0].float().log_softmax(-1)
         samples = [_gradients(log_likelihood, outputs, sample) for sample in range(LABEL_SAMPLES)]
     return [
         torch.stack([sample[layer][0, -future:].float().transpose(0, 1) for sample in samples])

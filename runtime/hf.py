@@ -12,6 +12,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, cast
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -31,10 +32,10 @@ from transformers.cache_utils import (
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from kvbudget.allocator import Plan, UnsupportedModel
+from kvbudget.allocator import KVBudgetError, Plan, UnsupportedModel
 from kvbudget.heuristics import TokenHeuristic
 
-from .attention_call import AttentionCall, dense_attention
+from .attention_call import AttentionCall, LogitRules, dense_attention
 from .budgeted_layer import BudgetedLayer
 from .room import Room
 
@@ -87,7 +88,7 @@ class _TaggingLayer(CacheLayerMixin):
         """Admit new tokens and return them, tagged, for the attention call that follows."""
         self.lazy_initialization(key_states, value_states)
         stranded, _HANDOFF.waiting = _HANDOFF.waiting, None
-        if stranded is not None and stranded is not self:
+        if stranded is not None:
             raise UnsupportedModel(
                 f"Layer {stranded.index}: its keys never reached the attention function of "
                 f"kvbudget. Use the cache inside `with budgeted(...)`, on its own model."
@@ -176,12 +177,71 @@ class BudgetedCache(Cache):
     """
 
     def __init__(self, plan: Plan, heuristic: TokenHeuristic) -> None:
-        self.plan, room = plan, Room(plan)
+        self.plan, self._room = plan, Room(plan)
         self._budgeted = [
-            BudgetedLayer(index, room, heuristic, window)
+            BudgetedLayer(index, self._room, heuristic, window)
             for index, window in enumerate(plan.geometry.windows)
         ]
         super().__init__(layers=[BudgetedCacheLayer(layer) for layer in self._budgeted])
+
+    def update(
+        self,
+        key_states: Tensor,
+        value_states: Tensor,
+        layer_idx: int,
+        *args: object,
+        **kwargs: object,
+    ) -> tuple[Tensor, Tensor]:
+        """Take note of new tokens of one layer; the first layer speaks for all.
+
+        Raises:
+            KVBudgetError: The last forward broke off half-way.
+        """
+        if layer_idx == 0:
+            self._check_whole()
+            batch, seen = len(key_states), self.get_seq_length() + key_states.shape[2]
+            self._shrink_to(batch, seen)
+        tokens: tuple[Tensor, Tensor] = super().update(
+            key_states, value_states, layer_idx, *args, **kwargs
+        )
+        return tokens
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        """Repeat every row of the batch, within the budget."""
+        rows = self._rows()
+        self._shrink_to(rows * repeats, self.get_seq_length())
+        super().batch_repeat_interleave(repeats)
+
+    def reorder_cache(self, beam_idx: torch.LongTensor) -> None:
+        """Follow the beams, within the budget."""
+        self._shrink_to(beam_idx.numel(), self.get_seq_length())
+        super().reorder_cache(beam_idx)
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        """Keep these rows of the batch, within the budget."""
+        self._shrink_to(indices.numel(), self.get_seq_length())
+        super().batch_select_indices(indices)
+
+    def _rows(self) -> int:
+        store = self._budgeted[0].store
+        return 0 if store is None else store.batch
+
+    def _shrink_to(self, batch: int, seen_tokens: int) -> None:
+        """Cut every layer to what it may hold, before one of them grows at another's expense."""
+        rows, room = self._rows(), self._room
+        fitted = rows == 0 or room.everything_fits(rows, self.get_seq_length())
+        if batch > rows or (fitted and not room.everything_fits(batch, seen_tokens)):
+            for layer in self._budgeted:
+                layer.shrink_to(batch, seen_tokens)
+
+    def _check_whole(self) -> None:
+        first = self._budgeted[0]
+        for layer in self._budgeted:
+            if layer.is_pending or layer.seen_tokens != first.seen_tokens:
+                raise KVBudgetError(
+                    f"The last forward broke off in layer {layer.index}, so the layers of the "
+                    f"cache no longer agree. Call cache.reset() and read the prompt again."
+                )
 
     def nbytes(self, overhead: bool = False) -> int:
         """Bytes of the live K and V storages, read from the storages themselves.
@@ -251,19 +311,47 @@ def layer_windows(config: PreTrainedConfig) -> tuple[int | None, ...]:
     return tuple(getattr(layer, "sliding_window", None) for layer in layers)
 
 
+class _Switched:
+    """Models whose attention is ours, how often over, and what it was before.
+
+    Contexts on one model may overlap in any order, also from several threads: the first one
+    switches, the last one to leave puts back.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._models: WeakKeyDictionary[PreTrainedModel, tuple[int, str]] = WeakKeyDictionary()
+
+    def enter(self, model: PreTrainedModel) -> None:
+        with self._lock:
+            count, before = self._models.get(model, (0, model.config._attn_implementation))
+            self._models[model] = (count + 1, before)
+            model.set_attn_implementation(ATTENTION_NAME)
+
+    def leave(self, model: PreTrainedModel) -> None:
+        with self._lock:
+            count, before = self._models.pop(model)
+            if count > 1:
+                self._models[model] = (count - 1, before)
+            else:
+                model.set_attn_implementation(before)
+
+
+_SWITCHED = _Switched()
+
+
 @contextmanager
 def attention_switched(model: PreTrainedModel) -> Iterator[None]:
     """Send the model's attention through kvbudget, and put everything back afterwards."""
-    before = model.config._attn_implementation
     AttentionInterface.register(ATTENTION_NAME, _attention)
     # always the ordinary mask: a special one would silently break other caches used meanwhile
     AttentionMaskInterface.register(ATTENTION_NAME, sdpa_mask)
     _HANDOFF.waiting = None
-    model.set_attn_implementation(ATTENTION_NAME)
+    _SWITCHED.enter(model)
     try:
         yield
     finally:
-        model.set_attn_implementation(before)
+        _SWITCHED.leave(model)
         _HANDOFF.waiting = None
 
 
@@ -296,10 +384,12 @@ def _attention(
     """The registered attention function; transformers fixes its signature."""
     layer = _layer_of(module, key, value)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    call = AttentionCall(module, query, key, value, attention_mask, scale, softcap, s_aux)
+    rules = LogitRules(scale, softcap, s_aux)
+    call = AttentionCall(module, query, key, value, attention_mask, rules)
+    _check_keywords(module, dropout, extra)
     if layer is None:
         return _dense(call), None
-    _check_call(module, layer, call, dropout, sliding_window, extra)
+    _check_call(module, layer, call, sliding_window)
     return layer.attend(call), None
 
 
@@ -317,21 +407,24 @@ def _layer_of(module: nn.Module, key: Tensor, value: Tensor) -> _TaggingLayer | 
     return cast(_TaggingLayer, key_layer)
 
 
+def _check_keywords(module: nn.Module, dropout: float, extra: dict[str, Any]) -> None:
+    used = sorted(key for key, value in extra.items() if value is not None)
+    unknown = [key for key in used if key not in _HARMLESS]
+    if unknown:
+        raise UnsupportedModel(
+            f"{type(module).__name__}: the attention uses {', '.join(unknown)}, which kvbudget "
+            f"does not know."
+        )
+    if dropout:
+        raise ValueError(
+            f"{type(module).__name__}: attention dropout is on. Call model.eval() first."
+        )
+
+
 def _check_call(
-    module: nn.Module,
-    layer: _TaggingLayer,
-    call: AttentionCall,
-    dropout: float,
-    window: int | None,
-    extra: dict[str, Any],
+    module: nn.Module, layer: _TaggingLayer, call: AttentionCall, window: int | None
 ) -> None:
     name = f"{type(module).__name__}, layer {layer.index}"
-    unknown = sorted(key for key, value in extra.items() if value is not None)
-    unknown = [key for key in unknown if key not in _HARMLESS]
-    if unknown:
-        raise UnsupportedModel(f"{name}: the attention uses {', '.join(unknown)}.")
-    if dropout:
-        raise ValueError(f"{name}: attention dropout is on. Call model.eval() first.")
     if window is not None and window != layer.window:
         raise UnsupportedModel(
             f"{name}: a window of {window} tokens at the call, but {layer.window} in the cache."
@@ -342,9 +435,10 @@ def _check_call(
 
 def _dense(call: AttentionCall) -> Tensor:
     """Attention over the call's own keys, as transformers computes it."""
-    if call.softcap is not None or call.sinks is not None:
+    rules = call.rules
+    if rules.softcap is not None or rules.sinks is not None:
         return dense_attention(call)
     output, _ = sdpa_attention_forward(
-        call.module, call.queries, call.keys, call.values, call.mask, scaling=call.scaling
+        call.module, call.queries, call.keys, call.values, call.mask, scaling=rules.scaling
     )
     return output

@@ -31,6 +31,10 @@ class PaddedTokens:
     recent_mass: Tensor
     past_mass: Tensor
 
+    def from_column(self, first: int) -> Tensor:
+        """Valid places whose token stands at column `first` or behind, as a mask."""
+        return self.valid & (self.positions >= first)
+
     def join(self, other: "PaddedTokens") -> "PaddedTokens":
         """These tokens followed by newer ones."""
         return PaddedTokens(

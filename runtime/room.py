@@ -18,7 +18,7 @@ class Room:
 
     plan: Plan
 
-    def shared_tokens(self, batch: int) -> int:
+    def even_share_tokens(self, batch: int) -> int:
         """Tokens per cache that fit the budget if all caches of `batch` rows hold equally many."""
         geometry = self.plan.geometry
         per_token = geometry.layers * geometry.kv_heads * geometry.bytes_per_token
@@ -26,7 +26,7 @@ class Room:
 
     def everything_fits(self, batch: int, seen_tokens: int) -> bool:
         """Whether the budget holds all tokens so far in all caches."""
-        return seen_tokens <= self.shared_tokens(batch)
+        return seen_tokens <= self.even_share_tokens(batch)
 
     def capacities(self, layer: int, batch: int, seen_tokens: int) -> Tensor:
         """Capacity of every KV head of `layer` once `seen_tokens` columns have been read.
@@ -37,7 +37,7 @@ class Room:
         Raises:
             InfeasibleBudget: More rows than the plan was made for, and they do not fit.
         """
-        shared = self.shared_tokens(batch)
+        shared = self.even_share_tokens(batch)
         if seen_tokens <= shared:
             return torch.full((self.plan.geometry.kv_heads,), shared)
         if batch > self.plan.batch_size:
@@ -57,5 +57,6 @@ class Room:
         if prompt_tokens > self.plan.context_tokens:
             raise InfeasibleBudget(
                 f"The plan holds contexts of at most {self.plan.context_tokens} tokens, but the "
-                f"prompt has {prompt_tokens}. Allocate with context_tokens={prompt_tokens}."
+                f"prompt has {prompt_tokens} (guessed tokens count). "
+                f"Allocate with context_tokens={prompt_tokens}."
             )

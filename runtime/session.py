@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from transformers import PreTrainedModel
 
 from kvbudget import heuristics
-from kvbudget.allocator import Geometry, Plan, WrongModel
+from kvbudget.allocator import Geometry, Plan, UnsupportedModel, WrongModel
 from kvbudget.heuristics import TokenHeuristic
 
 from .families import family_of
@@ -23,6 +23,11 @@ def geometry_of(model: PreTrainedModel) -> Geometry:
     config = model.config.get_text_config(decoder=True)
     heads = config.num_attention_heads
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
+    if getattr(config, "use_bidirectional_attention", False):
+        raise UnsupportedModel(
+            f"{type(model).__name__} attends in both directions by its configuration "
+            f"(use_bidirectional_attention), so a cache cannot serve it."
+        )
     windows = layer_windows(config)
     return Geometry(
         architecture=type(model).__name__,
@@ -43,7 +48,9 @@ def budgeted(
 
     While everything read so far fits the budget, nothing is evicted; from then on every cache
     holds at most its capacity. A prompt is cut layer by layer, so the peak is the budget and the
-    keys and values of one layer. Capacities hold for every sequence of a batch.
+    keys and values of one layer. Capacities hold for every sequence of a batch. While decoding, new
+    tokens take their places out of the capacities, several at a time: just after an eviction a
+    cache may hold as little as half its capacity of older tokens.
 
         with kvbudget.budgeted(model, plan) as cache:
             output = model.generate(**inputs, past_key_values=cache)
@@ -60,9 +67,15 @@ def budgeted(
     Raises:
         WrongModel: The plan was made for another model.
         UnsupportedModel: The model's caches cannot be cut exactly.
+        TypeError: The heuristic is none, for example a class instead of an instance.
     """
     check_same_model(plan, geometry_of(model))
-    chosen = heuristic or plan_heuristic(plan)
+    chosen = plan_heuristic(plan) if heuristic is None else heuristic
+    if not isinstance(chosen, TokenHeuristic):
+        raise TypeError(
+            f"`heuristic` must be an instance of a TokenHeuristic, but got {heuristic!r:.80}. "
+            f"Pass one such as heuristics.ObservationWindow()."
+        )
     cache = BudgetedCache(plan, chosen)
     with attention_switched(model):
         yield cache

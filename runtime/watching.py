@@ -94,10 +94,10 @@ def _view(index: int, call: AttentionCall, window: int | None) -> LayerView:
         positions=positions.expand(1, kv_heads, columns),
         queries=call.queries,
         query_positions=positions,
-        scaling=call.scaling,
+        scaling=call.rules.scaling,
         window=window,
-        softcap=call.softcap,
-        sinks=call.sinks,
+        softcap=call.rules.softcap,
+        sinks=call.rules.sinks,
     )
 
 
@@ -118,9 +118,10 @@ def _decoder_layers(model: PreTrainedModel) -> Iterator[nn.Module]:
 @contextmanager
 def evaluating(model: PreTrainedModel) -> Iterator[None]:
     """Switch dropout off, and back on afterwards if it was on."""
-    training = model.training
+    training = [module for module in model.modules() if module.training]
     model.train(False)
     try:
         yield
     finally:
-        model.train(training)
+        for module in training:
+            module.training = True

@@ -208,6 +208,15 @@ def test_bad_arguments_get_one_clear_sentence(model_of, prompts, change, message
         measure_profile(model_of("LlamaForCausalLM"), heuristic=H.SinkRecent(), **options)
 
 
+def test_measuring_works_in_inference_mode_and_keeps_what_was_in_evaluation(model_of, prompts):
+    model = model_of("LlamaForCausalLM").train()
+    model.model.layers[0].eval()
+    with torch.inference_mode():
+        measure_profile(model, prompts, H.KeyNorm(), levels=LEVELS, progress=False)
+    assert not model.model.layers[0].mlp.training
+    assert model.model.layers[1].mlp.training
+
+
 def test_texts_need_a_tokenizer(model_of):
     with pytest.raises(TypeError, match="tokenizer="):
         measure_profile(model_of("LlamaForCausalLM"), ["a text"], H.SinkRecent(), progress=False)

@@ -50,8 +50,8 @@ def test_every_family_equals_dense_attention_with_evicted_columns_masked(
             before = held_columns(cache, geometry.layers)
             logits.append(forward(family_model, tokens, seen, first, first + block, cache))
             after = held_columns(cache, geometry.layers)
-            # a wide block attends to what was held before it; a short one to what is held after
-            held.append([] if first == 0 else before if block == WIDE_BLOCK else after)
+            # a block is cut after it has attended; one token may make room for itself first
+            held.append([] if first == 0 else before if block > 1 else after)
             first += block
             assert cache.nbytes() <= plan.budget_bytes
     with oracle.installed(family_model) as everything:

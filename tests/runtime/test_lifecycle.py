@@ -1,5 +1,8 @@
 """A plan that keeps everything gives the same tokens as plain Hugging Face, whatever is called."""
 
+import copy
+
+import numpy as np
 import pytest
 import torch
 
@@ -78,6 +81,90 @@ def test_keeping_everything_serves_a_second_turn(model, everything, inputs):
         second_prompt = torch.cat([first, tokens.flip(1)], 1)
         second = model.generate(second_prompt, **options, past_key_values=cache)
     assert torch.equal(second, model.generate(second_prompt, **options))
+
+
+@pytest.fixture
+def tight(model, plan_for):
+    """A plan that keeps everything of one row, with not a byte to spare for sliding layers."""
+    geometry, total = geometry_of(model), PROMPT + NEW + 6
+    capacity = [[min(total, w or total)] * geometry.kv_heads for w in geometry.windows]
+    return plan_for(geometry, torch.tensor(capacity).numpy(), total, 1)
+
+
+@pytest.mark.parametrize("chunk", [5, 8, 20, 29])
+def test_chunks_of_any_size_are_exact_when_everything_is_kept(model, tight, inputs, chunk):
+    tokens = inputs["input_ids"][:1]
+    options = {"do_sample": False, "max_new_tokens": NEW, "prefill_chunk_size": chunk}
+    with budgeted(model, tight) as cache:
+        ours = model.generate(tokens, **options, past_key_values=cache)
+        assert cache.nbytes() <= tight.budget_bytes
+    assert torch.equal(model.generate(tokens, **options), ours)
+
+
+def test_a_short_second_turn_is_exact_when_everything_is_kept(model, tight, inputs):
+    tokens = inputs["input_ids"][:1]
+    with torch.inference_mode(), budgeted(model, tight) as cache:
+        model(tokens[:, :25], past_key_values=cache)
+        ours = model(tokens[:, 25:], past_key_values=cache).logits
+        theirs = model(tokens).logits[:, 25:]
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("how", [{}, {"num_beams": 2}, {"prompt_lookup_num_tokens": 4}])
+def test_an_ordinary_cache_inside_the_context_is_served_as_ever(model, tight, inputs, how):
+    tokens = inputs["input_ids"][:1]
+    options = {"do_sample": False, "max_new_tokens": NEW, **how}
+    plain = model.generate(tokens, **options)
+    with budgeted(model, tight):
+        assert torch.equal(model.generate(tokens, **options), plain)
+
+
+def test_a_copied_cache_goes_on_by_itself(model, tight, inputs):
+    tokens = inputs["input_ids"][:1]
+    with torch.inference_mode(), budgeted(model, tight) as cache:
+        model(tokens, past_key_values=cache)
+        copied = copy.deepcopy(cache)
+        first = model(tokens[:, :3], past_key_values=cache).logits
+        second = model(tokens[:, :3], past_key_values=copied).logits
+    assert torch.equal(first, second)
+    weights = {id(p) for p in model.parameters()}
+    held = [vars(layer.layer)["_rules"].sinks for layer in copied.layers]
+    assert all(sinks is None or id(sinks) not in weights for sinks in held)
+
+
+def test_bytes_stay_below_the_budget_inside_the_forward_that_starts_evicting(model_of, plan_for):
+    model = model_of("LlamaForCausalLM")
+    plan = plan_for(geometry_of(model), np.array([[100, 100], [10, 10], [10, 10]]), 200)
+    seen = []
+    with torch.inference_mode(), budgeted(model, plan) as cache:
+        for layer in model.model.layers:
+            layer.register_forward_hook(lambda *_: seen.append(cache.nbytes()))
+        model(torch.arange(38)[None] + 3, past_key_values=cache)
+        model(torch.arange(80)[None] + 3, past_key_values=cache)
+    assert max(seen) <= plan.budget_bytes
+
+
+def test_branching_into_the_planned_rows_stays_inside_the_budget(model_of, plan_for):
+    model = model_of("LlamaForCausalLM")
+    plan = plan_for(geometry_of(model), np.full((3, 2), 20), 64, 4)
+    with torch.inference_mode(), budgeted(model, plan) as cache:
+        model(torch.arange(60)[None] + 3, past_key_values=cache)
+        cache.batch_repeat_interleave(4)
+        assert cache.nbytes() <= plan.budget_bytes
+        model(torch.full((4, 1), 7), past_key_values=cache)
+        assert cache.nbytes() <= plan.budget_bytes
+
+
+def test_inference_mode_may_come_and_go(model, tight, inputs):
+    tokens = inputs["input_ids"][:1]
+    with budgeted(model, tight) as cache:
+        with torch.inference_mode():
+            model(tokens[:, :20], past_key_values=cache)
+            model(tokens[:, 20:21], past_key_values=cache)
+        cache.crop(-2)
+        with torch.no_grad():
+            assert model(tokens[:, 19:22], past_key_values=cache).logits.isfinite().all()
+        assert cache.get_seq_length() == 22
 
 
 def test_reset_makes_the_cache_as_new(model, everything, inputs):

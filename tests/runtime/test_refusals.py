@@ -4,8 +4,8 @@ import pytest
 import torch
 import transformers
 
-from kvbudget.allocator import InfeasibleBudget, UnsupportedModel, WrongModel
-from kvbudget.heuristics import SinkRecent
+from kvbudget.allocator import InfeasibleBudget, KVBudgetError, UnsupportedModel, WrongModel
+from kvbudget.heuristics import Baklava, SinkRecent
 from kvbudget.runtime import budgeted, geometry_of, measure_profile
 
 TINY = {
@@ -99,6 +99,82 @@ def test_a_model_in_training_with_attention_dropout_is_refused(llama, small_plan
     llama.train()
     with budgeted(llama, small_plan) as cache, pytest.raises(ValueError, match=r"model\.eval"):
         llama(torch.full((1, 30), 5), past_key_values=cache)
+
+
+def test_a_later_mask_that_hides_held_tokens_is_refused(llama, small_plan):
+    tokens, mask = torch.full((1, 20), 5), torch.ones(1, 20, dtype=torch.long)
+    mask[:, 3:8] = 0
+    with torch.no_grad(), budgeted(llama, small_plan) as cache:
+        llama(tokens[:, :16], past_key_values=cache)
+        with pytest.raises(ValueError, match="must show all 20 columns"):
+            llama(tokens[:, 16:], attention_mask=mask, past_key_values=cache)
+
+
+def test_additive_masks_hide_padding_with_any_large_negative_number(llama, small_plan):
+    seen = torch.ones(20, 20).tril().bool()
+    seen[:, :5] = False
+    mask = torch.zeros(1, 1, 20, 20).masked_fill(~seen, -1e9)
+    with torch.no_grad(), budgeted(llama, small_plan) as cache:
+        llama(torch.full((1, 20), 5), attention_mask=mask, past_key_values=cache)
+        assert int(cache.kept_positions(0)[0][0].min()) == 5
+
+
+def test_a_forward_that_broke_off_is_noticed(llama, small_plan):
+    class Breaks(SinkRecent):
+        calls = 0
+
+        def score(self, view):
+            type(self).calls += 1
+            if type(self).calls == 2:
+                raise RuntimeError("mine")
+            return super().score(view)
+
+    tokens = torch.full((1, 30), 5)
+    with torch.no_grad(), budgeted(llama, small_plan, Breaks()) as cache:
+        with pytest.raises(RuntimeError, match="mine"):
+            llama(tokens, past_key_values=cache)
+        with pytest.raises(KVBudgetError, match=r"broke off in layer 1.*cache\.reset\(\)"):
+            llama(tokens, past_key_values=cache)
+        cache.reset()
+        llama(tokens, past_key_values=cache)
+        assert cache.get_seq_length() == 30
+
+
+def test_contexts_that_overlap_put_the_attention_back_in_the_end(llama, small_plan):
+    before = llama.config._attn_implementation
+    first, second = budgeted(llama, small_plan), budgeted(llama, small_plan)
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert llama.config._attn_implementation != before
+    second.__exit__(None, None, None)
+    assert llama.config._attn_implementation == before
+
+
+@pytest.mark.parametrize("heuristic", [SinkRecent, "sink_recent", Baklava()])
+def test_something_else_than_a_token_heuristic_is_refused_at_once(llama, small_plan, heuristic):
+    with pytest.raises(TypeError, match="instance of a TokenHeuristic"):
+        budgeted(llama, small_plan, heuristic).__enter__()
+
+
+def test_differentiating_through_held_tokens_is_refused(llama, small_plan):
+    with budgeted(llama, small_plan) as cache:
+        llama(torch.full((1, 30), 5), past_key_values=cache)
+        logits = llama(torch.full((1, 2), 5), past_key_values=cache).logits
+        with pytest.raises(RuntimeError, match="must not be differentiated"):
+            logits.sum().backward()
+
+
+def test_bidirectional_attention_is_refused(model_of):
+    model = model_of("Gemma3ForCausalLM")
+    model.config.use_bidirectional_attention = True
+    with pytest.raises(UnsupportedModel, match="both directions"):
+        geometry_of(model)
+
+
+def test_more_cannot_be_cropped_than_was_seen(llama, small_plan):
+    with budgeted(llama, small_plan) as cache, pytest.raises(ValueError, match="at most the 0"):
+        cache.crop(-5)
 
 
 def test_cropping_takes_a_negative_number_as_transformers_gives_it(llama, small_plan):

@@ -57,13 +57,13 @@ def needle_score(
 
 
 def lookup_score(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tokens: int, prompts: int
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, num_rows: int, prompts: int
 ) -> float:
     """Share of lookups in a table of random values answered exactly."""
     rng = random.Random(SEED)
     right = 0
     for _ in range(prompts):
-        (table, _), (question, _), (answer, _) = key_values(rng, 2 * tokens)[:3]
+        (table, _), (question, _), (answer, _) = key_values(rng, 40 * num_rows)[:3]
         said = tokenizer.decode(continuation(model, tokenizer.encode(table + question)))
         right += said.startswith(answer)
     return right / prompts
@@ -114,8 +114,9 @@ def evaluate(
     for tokens in (512, 1024, 2048):
         score = needle_score(model, tokenizer, sentences, tokens, prompts)
         add(f"needles_exact_{tokens}", score)
-    for tokens in (512, 1024):
-        add(f"lookups_exact_{tokens}", lookup_score(model, tokenizer, tokens, prompts))
+    for num_rows in (25, 51):
+        score = lookup_score(model, tokenizer, num_rows, prompts)
+        add(f"lookups_exact_{num_rows}_rows", score)
     for tokens in (200, 800):
         add(f"repeats_accuracy_{tokens}", repeat_score(model, tokens, max(1, prompts // 4)))
     per_book = max(1, prompts // 50)

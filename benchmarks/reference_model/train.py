@@ -101,7 +101,6 @@ def export(model: network.Model, tokenizer: Path, folder: Path) -> None:
     fast = PreTrainedTokenizerFast(
         tokenizer_file=str(tokenizer), bos_token=end, eos_token=end, pad_token=end
     )
-    fast.model_max_length = model.shape.context
     fast.save_pretrained(folder)
 
 

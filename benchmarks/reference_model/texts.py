@@ -13,7 +13,7 @@ from pathlib import Path
 from kvbudget.needles import split
 
 HELD_OUT_BOOKS = 24
-DEFAULT_DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
+DEFAULT_DATA = Path(__file__).resolve().parents[2] / "data"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Texts:
 
 
 def data_folder(argument: str | None) -> Path:
-    """The folder of the books: the argument, else $KVBUDGET_DATA, else beside the repository.
+    """The folder of the books: the argument, else $KVBUDGET_DATA, else `data` in the root.
 
     Raises:
         FileNotFoundError: If it does not hold `gutenberg.jsonl.xz`.

@@ -130,6 +130,11 @@ def check_choice(problem: Problem, choice: Choice, name: str) -> Ints:
     Raises:
         RuntimeError: If the solver broke its contract.
     """
+    if not isinstance(choice, Choice) or not isinstance(choice.status, Status):
+        raise RuntimeError(
+            f"{name} broke its contract: choose must return Choice(levels, status, bound), but "
+            f"returned {choice!r:.60}."
+        )
     if not choice.status.has_plan:
         raise RuntimeError(f"{name} broke its contract: it found no plan, but the lowest fits.")
     units, num_levels = problem.loss.shape

@@ -54,11 +54,12 @@ class Registry(Generic[Kind]):
 
         def add(cls: Class) -> Class:
             self._require_plugin(cls)
-            if name in self._classes:
-                owner = self._classes[name]
+            owner = self._classes.get(name)
+            # the same class again, as when a notebook's cell is run twice
+            if owner is not None and _path_of(owner) != _path_of(cls):
                 raise ValueError(
                     f"`name` must be new, but got {name!r}, which belongs to "
-                    f"{owner.__module__}.{owner.__qualname__}. Choose another name."
+                    f"{_path_of(owner)}. Choose another name."
                 )
             self._classes[name] = cls
             return cls
@@ -149,6 +150,10 @@ class Registry(Generic[Kind]):
 def _abstract_methods(cls: type) -> list[str]:
     members = inspect.getmembers(cls)
     return [name for name, member in members if getattr(member, "__isabstractmethod__", False)]
+
+
+def _path_of(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
 
 
 def settings_of(plugin: object) -> Settings:

@@ -76,6 +76,7 @@ def measure_profile(
         UnsupportedModel: The model's caches cannot be cut exactly.
         ValueError: Prompts, levels or future tokens cannot be used; says which.
     """
+    _check_kind(heuristic, TokenHeuristic)
     geometry = geometry_of(model)
     chosen, name, settings = _measure(measure), name_of(heuristic), settings_of(heuristic)
     fractions = _check_levels(levels)
@@ -117,6 +118,7 @@ def measure_importance(
         UnsupportedModel: The model's caches cannot be cut exactly.
         ValueError: The prompts cannot be used; says which.
     """
+    _check_kind(heuristic, CacheHeuristic)
     geometry_of(model)
     samples = []
     with evaluating(model):
@@ -126,6 +128,14 @@ def measure_importance(
             samples.append(np.stack(layers))
     importance: Floats = np.mean(samples, axis=0)
     return importance
+
+
+def _check_kind(heuristic: object, kind: type) -> None:
+    if not isinstance(heuristic, kind):
+        raise TypeError(
+            f"`heuristic` must be an instance of a {kind.__name__}, but got {heuristic!r:.80}. "
+            f"Pass an object, such as heuristics.ObservationWindow()."
+        )
 
 
 def _weigh(heuristic: CacheHeuristic, found: list[Floats], sight: LayerSight) -> None:
@@ -207,7 +217,8 @@ def _prompt_ids(
     tokenizer: PreTrainedTokenizerBase | None,
 ) -> list[list[int]]:
     vocabulary = len(model.get_input_embeddings().get_parameter("weight"))
-    return token_ids(prompts, tokenizer, vocabulary)
+    positions = getattr(model.config, "max_position_embeddings", None)
+    return token_ids(prompts, tokenizer, vocabulary, positions)
 
 
 def _measure(measure: Measure | str | None) -> Measure:

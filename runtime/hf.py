@@ -32,7 +32,7 @@ from transformers.cache_utils import (
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from kvbudget.allocator import KVBudgetError, Plan, UnsupportedModel
+from kvbudget.allocator import KVBudgetError, Plan, UnsupportedModel, format_bytes
 from kvbudget.heuristics import TokenHeuristic
 
 from .attention_call import AttentionCall, LogitRules, dense_attention
@@ -178,11 +178,17 @@ class BudgetedCache(Cache):
 
     def __init__(self, plan: Plan, heuristic: TokenHeuristic) -> None:
         self.plan, self._room = plan, Room(plan)
+        self.was_used = False
         self._budgeted = [
             BudgetedLayer(index, self._room, heuristic, window)
             for index, window in enumerate(plan.geometry.windows)
         ]
         super().__init__(layers=[BudgetedCacheLayer(layer) for layer in self._budgeted])
+
+    def __repr__(self) -> str:
+        """Bytes held and allowed, and tokens read."""
+        held, allowed = format_bytes(self.nbytes()), format_bytes(self.plan.budget_bytes)
+        return f"BudgetedCache({self.get_seq_length()} tokens read, {held} of {allowed} held)"
 
     def update(
         self,
@@ -198,6 +204,7 @@ class BudgetedCache(Cache):
             KVBudgetError: The last forward broke off half-way.
         """
         if layer_idx == 0:
+            self.was_used = True
             self._check_whole()
             batch, seen = len(key_states), self.get_seq_length() + key_states.shape[2]
             self._shrink_to(batch, seen)

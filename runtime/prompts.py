@@ -10,7 +10,10 @@ MIN_PROMPT_TOKENS = 32
 
 
 def token_ids(
-    prompts: Sequence[Prompt], tokenizer: PreTrainedTokenizerBase | None, vocabulary: int
+    prompts: Sequence[Prompt],
+    tokenizer: PreTrainedTokenizerBase | None,
+    vocabulary: int,
+    positions: int | None = None,
 ) -> list[list[int]]:
     """Turn calibration prompts into token ids.
 
@@ -18,22 +21,33 @@ def token_ids(
         prompts: Texts, or sequences of token ids.
         tokenizer: Needed for texts.
         vocabulary: Number of tokens the model knows.
+        positions: Most tokens the model reads at once; None if it does not say.
 
     Raises:
         ValueError: There is no prompt, one is too short, or holds a token the model lacks.
         TypeError: A prompt is a text and there is no tokenizer, or it is neither.
     """
-    if isinstance(prompts, str) or not len(prompts):
+    if isinstance(prompts, str) or not isinstance(prompts, Sequence) or not len(prompts):
         raise ValueError(
             f"`prompts` must be a list of at least one prompt, but got {prompts!r:.60}."
         )
     found = [_ids(prompt, tokenizer) for prompt in prompts]
     for index, ids in enumerate(found):
         _check(index, ids, vocabulary)
+        if positions is not None and len(ids) > positions:
+            raise ValueError(
+                f"The model reads at most {positions} tokens, but prompt {index} has {len(ids)}. "
+                f"Cut it shorter."
+            )
     return found
 
 
 def _ids(prompt: Prompt, tokenizer: PreTrainedTokenizerBase | None) -> list[int]:
+    if isinstance(prompt, int):
+        raise TypeError(
+            f"`prompts` must be a list of texts or of token lists, but holds the number {prompt}. "
+            f"Put one prompt's tokens into a list of their own."
+        )
     if not isinstance(prompt, str):
         return [int(token) for token in prompt]
     if tokenizer is None:

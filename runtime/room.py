@@ -57,6 +57,5 @@ class Room:
         if prompt_tokens > self.plan.context_tokens:
             raise InfeasibleBudget(
                 f"The plan holds contexts of at most {self.plan.context_tokens} tokens, but the "
-                f"prompt has {prompt_tokens} (guessed tokens count). "
-                f"Allocate with context_tokens={prompt_tokens}."
+                f"prompt has {prompt_tokens}. Allocate with context_tokens={prompt_tokens}."
             )

@@ -1,5 +1,6 @@
 """What a user touches: run a model inside a plan."""
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -62,13 +63,16 @@ def budgeted(
 
     Yields:
         The cache. `cache.nbytes()` reads its live storages, `cache.kept_positions(layer)` tells
-        which columns it holds. Use a fresh one, or `cache.reset()`, for an unrelated prompt.
+        which columns it holds. A second turn passes the whole conversation so far; an unrelated
+        prompt needs `cache.reset()` first.
 
     Raises:
         WrongModel: The plan was made for another model.
         UnsupportedModel: The model's caches cannot be cut exactly.
         TypeError: The heuristic is none, for example a class instead of an instance.
     """
+    if not isinstance(plan, Plan):
+        raise TypeError(f"`plan` must be a Plan, but got {plan!r:.80}. Read one with Plan.load.")
     check_same_model(plan, geometry_of(model))
     chosen = plan_heuristic(plan) if heuristic is None else heuristic
     if not isinstance(chosen, TokenHeuristic):
@@ -80,6 +84,12 @@ def budgeted(
     with attention_switched(model):
         yield cache
         check_handed_over()
+    if not cache.was_used:
+        warnings.warn(
+            "The budgeted cache was never used, so the model ran with its full cache. "
+            "Pass it on: model.generate(..., past_key_values=cache).",
+            stacklevel=3,
+        )
 
 
 def plan_heuristic(plan: Plan) -> TokenHeuristic:
@@ -88,11 +98,19 @@ def plan_heuristic(plan: Plan) -> TokenHeuristic:
     Raises:
         ValueError: The plan names none; pass one to `budgeted`.
     """
+    remedy = "Pass one: budgeted(model, plan, heuristics.ObservationWindow())."
+    if not plan.heuristic:
+        raise ValueError(f"The plan names no token heuristic. {remedy}")
+    if plan.heuristic not in heuristics.names():
+        raise ValueError(
+            f"The plan uses the heuristic {plan.heuristic!r}, which is not registered in this "
+            f"program. Import the module that registers it, or pass one to budgeted()."
+        )
     named = heuristics.build(plan.heuristic, plan.heuristic_settings)
     if not isinstance(named, TokenHeuristic):
         raise ValueError(
             f"The plan was made from {plan.heuristic!r}, which scores whole caches, not tokens. "
-            f"Pass a token heuristic: budgeted(model, plan, heuristics.ObservationWindow())."
+            f"{remedy}"
         )
     return named
 

@@ -24,5 +24,7 @@ def reference_model() -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
 
     # from_pretrained leaves the model in evaluation mode
     model = AutoModelForCausalLM.from_pretrained(FILES, dtype=torch.float32, local_files_only=True)
+    # a plan tells whom it is for by this name, not by a folder of one machine
+    model.config.name_or_path = "the reference model"
     tokenizer = AutoTokenizer.from_pretrained(FILES, local_files_only=True)
     return model, tokenizer

@@ -200,6 +200,7 @@ def test_the_model_is_left_as_it_was(model_of, prompts):
         ({"levels": (0.2, 0.5)}, "ending in 1"),
         ({"future_tokens": 64}, "leave some context"),
         ({"measure": "output_eror"}, "output_error"),
+        ({"prompts": [[5] * 513]}, "at most 512 tokens, but prompt 0 has 513"),
     ],
 )
 def test_bad_arguments_get_one_clear_sentence(model_of, prompts, change, message):
@@ -220,3 +221,14 @@ def test_measuring_works_in_inference_mode_and_keeps_what_was_in_evaluation(mode
 def test_texts_need_a_tokenizer(model_of):
     with pytest.raises(TypeError, match="tokenizer="):
         measure_profile(model_of("LlamaForCausalLM"), ["a text"], H.SinkRecent(), progress=False)
+
+
+@pytest.mark.parametrize("heuristic", [H.SinkRecent, "sink_recent", H.Baklava()])
+def test_only_an_instance_of_a_token_heuristic_is_measured(model_of, prompts, heuristic):
+    with pytest.raises(TypeError, match="must be an instance of a TokenHeuristic"):
+        measure_profile(model_of("LlamaForCausalLM"), prompts, heuristic, progress=False)
+
+
+def test_tokens_without_a_list_around_them_are_refused(model_of):
+    with pytest.raises(TypeError, match="a list of their own"):
+        measure_profile(model_of("LlamaForCausalLM"), [5] * 40, H.SinkRecent(), progress=False)

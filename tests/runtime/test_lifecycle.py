@@ -115,7 +115,10 @@ def test_an_ordinary_cache_inside_the_context_is_served_as_ever(model, tight, in
     tokens = inputs["input_ids"][:1]
     options = {"do_sample": False, "max_new_tokens": NEW, **how}
     plain = model.generate(tokens, **options)
-    with budgeted(model, tight):
+    with (
+        pytest.warns(UserWarning, match="past_key_values=cache"),
+        budgeted(model, tight),
+    ):
         assert torch.equal(model.generate(tokens, **options), plain)
 
 

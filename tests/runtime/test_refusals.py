@@ -1,5 +1,7 @@
 """What cannot be served exactly is refused by name, before a wrong token."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import transformers
@@ -155,6 +157,28 @@ def test_contexts_that_overlap_put_the_attention_back_in_the_end(llama, small_pl
 def test_something_else_than_a_token_heuristic_is_refused_at_once(llama, small_plan, heuristic):
     with pytest.raises(TypeError, match="instance of a TokenHeuristic"):
         budgeted(llama, small_plan, heuristic).__enter__()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("", r"names no token heuristic. Pass one: budgeted"),
+        ("mine", r"'mine', which is not registered in this program"),
+        ("baklava", r"scores whole caches"),
+    ],
+)
+def test_a_plan_without_a_token_heuristic_says_what_to_pass(llama, small_plan, name, message):
+    plan = replace(small_plan, heuristic=name)
+    with pytest.raises(ValueError, match=message):
+        budgeted(llama, plan).__enter__()
+    with budgeted(llama, plan, SinkRecent()) as cache:
+        llama(torch.full((1, 30), 5), past_key_values=cache)
+        assert repr(cache).startswith("BudgetedCache(30 tokens read, ")
+
+
+def test_a_path_instead_of_a_plan_is_refused(llama):
+    with pytest.raises(TypeError, match=r"Plan\.load"):
+        budgeted(llama, "plan.json").__enter__()
 
 
 def test_differentiating_through_held_tokens_is_refused(llama, small_plan):

@@ -58,9 +58,11 @@ class TrialMaker:
         """Facts hidden in prose, then questions about them."""
         rng = random.Random(f"needles {seed}")
         needles = draw_needles(rng, NEEDLES)
-        depths = [0.1 + 0.88 * rng.random() for _ in needles]
-        facts = len(self._encode(" ".join(n.sentence for n in needles)))
-        prose = self._prose(rng, max(1, self.context_tokens - facts))
+        prose = self._prose(rng, self.context_tokens)
+        whole = len(self._encode(" ".join([*prose, *(needle.sentence for needle in needles)])))
+        # the front is cut off below, so no fact may lie there
+        first = min(0.9, 0.03 + (whole - self.context_tokens) / whole)
+        depths = [first + (0.98 - first) * rng.random() for _ in needles]
         context = self._last(self._encode(hide(prose, needles, depths) + "\n"))
         future: list[int] = []
         answers: list[tuple[int, int]] = []
@@ -96,12 +98,15 @@ class TrialMaker:
         return start + ids[len(start) - self.context_tokens :]
 
     def _prose(self, rng: random.Random, tokens: int) -> list[str]:
-        """Consecutive sentences, from anywhere, of at least so many tokens."""
+        """Consecutive sentences, from anywhere, of at least so many tokens when joined."""
         found: list[str] = []
-        first, count = rng.randrange(len(self.sentences)), 0
-        while count < tokens:
-            found.append(self.sentences[(first + len(found)) % len(self.sentences)])
-            count += max(1, len(self._encode(found[-1])))
+        first, missing = rng.randrange(len(self.sentences)), tokens
+        while missing > 0:
+            # counted one by one, then joined: a tokenizer may need fewer tokens for the whole
+            while missing > 0:
+                found.append(self.sentences[(first + len(found)) % len(self.sentences)])
+                missing -= max(1, len(self._encode(found[-1])))
+            missing = tokens - len(self._encode(" ".join(found)))
         return found
 
 

@@ -37,9 +37,14 @@ def test_every_option_says_what_it_is_for(command):
     from kvbudget.cli import app
 
     group = typer.main.get_command(app)
-    parameters = group.commands[command].params
-    assert len(parameters) > 3
-    assert [p.name for p in parameters if not getattr(p, "help", None)] == []
+    options = [p for p in group.commands[command].params if p.param_type_name == "option"]
+    assert len(options) > 3
+    assert [option.name for option in options if not option.help] == []
+
+
+@pytest.mark.parametrize("command", ["allocate", "compare"])
+def test_the_file_a_command_reads_is_explained(run, command):
+    assert "A file that kvbudget profile wrote." in run(command, "--help").out.replace("`", "")
 
 
 def test_help_names_every_choice(run):

@@ -1,5 +1,7 @@
 """Trials have the sizes asked for, hide what they ask for, and share nothing with each other."""
 
+from dataclasses import replace
+
 import pytest
 
 import kvbudget as kvb
@@ -25,9 +27,10 @@ def test_every_trial_has_the_size_asked_for(maker, seed):
         assert trial.ids == trial.context + trial.future
 
 
+@pytest.mark.parametrize("context_tokens", [150, 400, 1000])
 @pytest.mark.parametrize("seed", range(5))
-def test_every_answer_is_a_number_hidden_in_the_context(maker, tokenizer, seed):
-    trial = maker.needles(seed)
+def test_every_answer_is_a_number_hidden_in_the_context(maker, tokenizer, seed, context_tokens):
+    trial = replace(maker, context_tokens=context_tokens).needles(seed)
     context, future = tokenizer.decode(trial.context), tokenizer.decode(trial.future)
     answers = [tokenizer.decode(trial.future[start:end]) for start, end in trial.answers]
     assert 3 <= len(answers) <= NEEDLES

@@ -38,11 +38,14 @@ def demo(
     result = _run(model, text)
     _write(result, out)
     say(f"Wrote {PROFILE_FILE}, {PLAN_FILE} and {PICTURE_FILE} into {out}.")
+    context = result.shown_plan.context_tokens
+    say(f"Try next: kvbudget compare {out / PROFILE_FILE} --context {context}")
     if json:
         print_json(to_record(result))
     else:
-        Console().print(make_table(result))
-        typer.echo(summary(result))
+        screen = Console(highlight=False)
+        screen.print(make_table(result))
+        screen.print(summary(result))
 
 
 def _run(model: str | None, text: Path | None) -> "DemoResult":

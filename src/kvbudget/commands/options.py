@@ -28,7 +28,10 @@ Context = Annotated[
     ),
 ]
 Batch = Annotated[
-    int, typer.Option("--batch", min=1, help="Sequences that are held at the same time.")
+    int,
+    typer.Option(
+        "--batch", "--batch-size", min=1, help="Sequences that are held at the same time."
+    ),
 ]
 ProfileFile = Annotated[
     Path,

@@ -42,7 +42,14 @@ def profile(
     ] = None,
     text: Text = None,
     context: Annotated[
-        int, typer.Option(min=64, metavar="TOKENS", help="Length of each context in tokens.")
+        int,
+        typer.Option(
+            "--context",
+            "--context-tokens",
+            min=64,
+            metavar="TOKENS",
+            help="Length of each context in tokens.",
+        ),
     ] = 1024,
     samples: Annotated[int, typer.Option(min=1, help="Contexts to measure on.")] = 8,
     out: Annotated[Path, typer.Option(help="Where to write the profile.")] = Path(

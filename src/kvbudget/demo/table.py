@@ -54,8 +54,8 @@ def summary(result: DemoResult) -> str:
         for budget, times in hull_advantage(result.rows).items()
     ]
     answers = zip(result.rows, result.example.answers, strict=True)
-    said = (f"{row.solver} {row.budget}: {answer.strip()}" for row, answer in answers)
-    lines.append(f"One question, whose answer is {result.example.right}. {'; '.join(said)}.")
+    said = "; ".join(f"{_label(row)}: {answer.strip()}" for row, answer in answers)
+    lines.append(f"One question, whose answer is {result.example.right}. Answers: {said}.")
     return "\n".join(lines)
 
 
@@ -76,10 +76,14 @@ def to_record(result: DemoResult) -> dict[str, object]:
     }
 
 
+def _label(row: Row) -> str:
+    return row.solver if row.solver == FULL else f"{row.solver} {row.budget}"
+
+
 def _cells(row: Row) -> tuple[str, ...]:
     planned = row.solver != FULL
     return (
-        f"{row.solver} {row.budget}" if planned else row.solver,
+        _label(row),
         format_bytes(row.budget_bytes),
         format_bytes(row.held_bytes),
         f"{row.predicted_loss:.3g}" if planned else "",

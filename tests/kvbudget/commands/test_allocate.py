@@ -36,3 +36,10 @@ def test_batch_and_tokens_reach_the_plan(run, profile_file, tmp_path):
     plan = kvb.Plan.load(tmp_path / "three.json")
     assert plan.batch_size == 3
     assert plan.budget_bytes == 50 * 4 * plan.geometry.bytes_per_token * 3
+
+
+def test_options_may_be_spelt_as_the_library_spells_them(run, profile_file, tmp_path):
+    arguments = ("--budget", "25%", "--context-tokens", 200, "--batch-size", 2)
+    assert run("allocate", profile_file, *arguments).code == 0
+    plan = kvb.Plan.load(tmp_path / "plan.json")
+    assert (plan.context_tokens, plan.batch_size) == (200, 2)

@@ -12,7 +12,6 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, cast
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -32,12 +31,13 @@ from transformers.cache_utils import (
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from kvbudget.allocator import KVBudgetError, Plan, UnsupportedModel, format_bytes
+from kvbudget.allocator import Plan, UnsupportedModel, format_bytes
 from kvbudget.heuristics import TokenHeuristic
 
 from .attention_call import AttentionCall, LogitRules, dense_attention
 from .budgeted_layer import BudgetedLayer
-from .room import Room
+from .layer_stack import LayerStack
+from .switched import SwitchedModels
 
 ATTENTION_NAME = "kvbudget"
 _TAG = "_kvbudget_layer"
@@ -177,13 +177,8 @@ class BudgetedCache(Cache):
     """
 
     def __init__(self, plan: Plan, heuristic: TokenHeuristic) -> None:
-        self.plan, self._room = plan, Room(plan)
-        self.was_used = False
-        self._budgeted = [
-            BudgetedLayer(index, self._room, heuristic, window)
-            for index, window in enumerate(plan.geometry.windows)
-        ]
-        super().__init__(layers=[BudgetedCacheLayer(layer) for layer in self._budgeted])
+        self.plan, self.stack = plan, LayerStack(plan, heuristic)
+        super().__init__(layers=[BudgetedCacheLayer(layer) for layer in self.stack.layers])
 
     def __repr__(self) -> str:
         """Bytes held and allowed, and tokens read."""
@@ -198,16 +193,13 @@ class BudgetedCache(Cache):
         *args: object,
         **kwargs: object,
     ) -> tuple[Tensor, Tensor]:
-        """Take note of new tokens of one layer; the first layer speaks for all.
+        """Take note of new tokens of one layer; at the first layer all of them get ready.
 
         Raises:
             KVBudgetError: The last forward broke off half-way.
         """
         if layer_idx == 0:
-            self.was_used = True
-            self._check_whole()
-            batch, seen = len(key_states), self.get_seq_length() + key_states.shape[2]
-            self._shrink_to(batch, seen)
+            self.stack.expect(len(key_states), key_states.shape[2])
         tokens: tuple[Tensor, Tensor] = super().update(
             key_states, value_states, layer_idx, *args, **kwargs
         )
@@ -215,40 +207,18 @@ class BudgetedCache(Cache):
 
     def batch_repeat_interleave(self, repeats: int) -> None:
         """Repeat every row of the batch, within the budget."""
-        rows = self._rows()
-        self._shrink_to(rows * repeats, self.get_seq_length())
+        self.stack.shrink_to(self.stack.rows * repeats, self.get_seq_length())
         super().batch_repeat_interleave(repeats)
 
     def reorder_cache(self, beam_idx: torch.LongTensor) -> None:
         """Follow the beams, within the budget."""
-        self._shrink_to(beam_idx.numel(), self.get_seq_length())
+        self.stack.shrink_to(beam_idx.numel(), self.get_seq_length())
         super().reorder_cache(beam_idx)
 
     def batch_select_indices(self, indices: Tensor) -> None:
         """Keep these rows of the batch, within the budget."""
-        self._shrink_to(indices.numel(), self.get_seq_length())
+        self.stack.shrink_to(indices.numel(), self.get_seq_length())
         super().batch_select_indices(indices)
-
-    def _rows(self) -> int:
-        store = self._budgeted[0].store
-        return 0 if store is None else store.batch
-
-    def _shrink_to(self, batch: int, seen_tokens: int) -> None:
-        """Cut every layer to what it may hold, before one of them grows at another's expense."""
-        rows, room = self._rows(), self._room
-        fitted = rows == 0 or room.everything_fits(rows, self.get_seq_length())
-        if batch > rows or (fitted and not room.everything_fits(batch, seen_tokens)):
-            for layer in self._budgeted:
-                layer.shrink_to(batch, seen_tokens)
-
-    def _check_whole(self) -> None:
-        first = self._budgeted[0]
-        for layer in self._budgeted:
-            if layer.is_pending or layer.seen_tokens != first.seen_tokens:
-                raise KVBudgetError(
-                    f"The last forward broke off in layer {layer.index}, so the layers of the "
-                    f"cache no longer agree. Call cache.reset() and read the prompt again."
-                )
 
     def nbytes(self, overhead: bool = False) -> int:
         """Bytes of the live K and V storages, read from the storages themselves.
@@ -256,10 +226,7 @@ class BudgetedCache(Cache):
         Args:
             overhead: Count positions, offsets and attention sums as well.
         """
-        stores = [layer.store for layer in self._budgeted]
-        held = [store for store in stores if store is not None]
-        extra = sum(store.overhead_nbytes() for store in held) if overhead else 0
-        return sum(store.nbytes() for store in held) + extra
+        return self.stack.nbytes(overhead)
 
     def kept_positions(self, layer: int) -> list[list[Tensor]]:
         """Columns that one layer holds now, padding columns counted.
@@ -267,8 +234,7 @@ class BudgetedCache(Cache):
         Returns:
             For each sequence and KV head the sorted original columns, int64: `[batch][kv_heads]`.
         """
-        store = self._budgeted[layer].store
-        return [] if store is None else store.kept_positions()
+        return self.stack.kept_positions(layer)
 
 
 Observer = Callable[[int, AttentionCall, Tensor], None]
@@ -318,33 +284,7 @@ def layer_windows(config: PreTrainedConfig) -> tuple[int | None, ...]:
     return tuple(getattr(layer, "sliding_window", None) for layer in layers)
 
 
-class _Switched:
-    """Models whose attention is ours, how often over, and what it was before.
-
-    Contexts on one model may overlap in any order, also from several threads: the first one
-    switches, the last one to leave puts back.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._models: WeakKeyDictionary[PreTrainedModel, tuple[int, str]] = WeakKeyDictionary()
-
-    def enter(self, model: PreTrainedModel) -> None:
-        with self._lock:
-            count, before = self._models.get(model, (0, model.config._attn_implementation))
-            self._models[model] = (count + 1, before)
-            model.set_attn_implementation(ATTENTION_NAME)
-
-    def leave(self, model: PreTrainedModel) -> None:
-        with self._lock:
-            count, before = self._models.pop(model)
-            if count > 1:
-                self._models[model] = (count - 1, before)
-            else:
-                model.set_attn_implementation(before)
-
-
-_SWITCHED = _Switched()
+_SWITCHED = SwitchedModels(ATTENTION_NAME)
 
 
 @contextmanager

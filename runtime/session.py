@@ -84,7 +84,7 @@ def budgeted(
     with attention_switched(model):
         yield cache
         check_handed_over()
-    if not cache.was_used:
+    if not cache.stack.was_used:
         warnings.warn(
             "The budgeted cache was never used, so the model ran with its full cache. "
             "Pass it on: model.generate(..., past_key_values=cache).",

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 NEEDLES = 6
+# joining facts and prose may merge or split tokens at the seams
+_SPARE_TOKENS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +59,12 @@ class TrialMaker:
     def needles(self, seed: int) -> Trial:
         """Facts hidden in prose, then questions about them."""
         rng = random.Random(f"needles {seed}")
-        needles = draw_needles(rng, NEEDLES)
-        prose = self._prose(rng, self.context_tokens)
-        whole = len(self._encode(" ".join([*prose, *(needle.sentence for needle in needles)])))
-        # the front is cut off below, so no fact may lie there
-        first = min(0.9, 0.03 + (whole - self.context_tokens) / whole)
-        depths = [first + (0.98 - first) * rng.random() for _ in needles]
+        needles = draw_needles(rng, min(NEEDLES, max(1, self.context_tokens // 50)))
+        facts = len(self._encode(" ".join(needle.sentence for needle in needles)))
+        prose = self._prose(rng, self.context_tokens - facts + _SPARE_TOKENS)
+        cut_off = len(self._encode(" ".join(prose))) + facts - self.context_tokens
+        first = self._depth_behind(prose, cut_off + _SPARE_TOKENS)
+        depths = [first + (1 - first) * rng.random() for _ in needles]
         context = self._last(self._encode(hide(prose, needles, depths) + "\n"))
         future: list[int] = []
         answers: list[tuple[int, int]] = []
@@ -87,6 +89,16 @@ class TrialMaker:
         """Needle trials and text trials in turn."""
         makers = (self.needles, self.text)
         return [makers[index % 2](seed + index) for index in range(count)]
+
+    def _depth_behind(self, prose: list[str], tokens: int) -> float:
+        """Share of the prose's characters in the sentences that hold its first tokens."""
+        chars = 0
+        for sentence in prose:
+            if tokens <= 0:
+                break
+            tokens -= len(self._encode(sentence))
+            chars += len(sentence)
+        return chars / sum(map(len, prose))
 
     def _encode(self, text: str) -> list[int]:
         ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]

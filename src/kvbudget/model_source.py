@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
+
 
 def load_model(source: str | None) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
     """Load a model, onto the GPU if there is one, and its tokenizer.
@@ -72,13 +74,18 @@ def _load_weights(source: str) -> "PreTrainedModel":
 def _load_tokenizer(source: str) -> "PreTrainedTokenizerBase":
     from transformers import AutoTokenizer
 
+    message = (
+        f"{source} holds a model, but no tokenizer that could be loaded. "
+        f"Save one there with tokenizer.save_pretrained."
+    )
+    place = Path(source)
+    # without any of these files transformers may make up an empty tokenizer
+    if place.is_dir() and not any((place / name).is_file() for name in _TOKENIZER_FILES):
+        raise ValueError(message)
     try:
         return AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     except Exception as error:
-        raise ValueError(
-            f"{source} holds a model, but no tokenizer that could be loaded. "
-            f"Save one there with tokenizer.save_pretrained."
-        ) from error
+        raise ValueError(message) from error
 
 
 def check_length(model: "PreTrainedModel", num_tokens: int) -> None:

@@ -51,6 +51,18 @@ def unseal(text: str, kind: str, version: int, payload: bytes = b"") -> dict[str
     return record
 
 
+def decode_text(raw: bytes) -> str:
+    """Return the text of a file.
+
+    Raises:
+        ValueError: If it is no text; completes the same sentence as in :func:`unseal`.
+    """
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError("it is a binary file, not JSON text") from error
+
+
 def checksum(record: Mapping[str, object], payload: bytes) -> str:
     """SHA-256 of the record in a fixed spelling, followed by the payload."""
     text = json.dumps(record, sort_keys=True, separators=(",", ":"))

@@ -8,7 +8,7 @@ from .arrays import Floats, Ints, int_array, refuse, same_values
 from .bytes_text import format_bytes
 from .certificate import Certificate
 from .checks import check_count, check_text
-from .envelope import seal, unseal
+from .envelope import decode_text, seal, unseal
 from .files import FilePath, bad_file, read_whole, write_whole
 from .geometry import MOST_TOKENS, Geometry
 from .json_fields import read_field
@@ -149,7 +149,7 @@ class Plan:
         """
         raw = read_whole(path, "plan")
         try:
-            record = unseal(raw.decode("utf-8"), FORMAT, VERSION)
+            record = unseal(decode_text(raw), FORMAT, VERSION)
             return cls(
                 capacity_tokens=int_array(
                     "capacity_tokens", read_field(record, "capacity_tokens", list), AXES

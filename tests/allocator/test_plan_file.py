@@ -212,3 +212,10 @@ def test_a_pickle_is_data_of_another_program(
     (tmp_path / "x").write_bytes(pickle.dumps({"format": "kvbudget-plan"}))
     with pytest.raises(BadFile):
         load(tmp_path / "x")
+
+
+def test_a_binary_file_is_called_one(tmp_path: Path) -> None:
+    path = tmp_path / "plan.json"
+    path.write_bytes(b"\xa0\x11\x00{")
+    with pytest.raises(BadFile, match="it is a binary file, not JSON text"):
+        Plan.load(path)

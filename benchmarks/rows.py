@@ -51,3 +51,14 @@ def write_rows(path: Path, rows: Iterable[Row]) -> None:
     unfinished = path.with_suffix(path.suffix + ".part")
     unfinished.write_text("".join(lines))
     unfinished.replace(path)
+
+
+def report(rows: Iterable[Row], json_file: Path | None) -> None:
+    """Print one line per figure as it comes, and write all of them at the end if asked to."""
+    print(machine())
+    found = []
+    for row in rows:
+        print(f"{row.case}: {row.metric} {row.value:.4g} {row.unit}", flush=True)
+        found.append(row)
+    if json_file is not None:
+        write_rows(json_file, found)

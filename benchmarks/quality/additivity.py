@@ -18,7 +18,7 @@ import torch
 from scipy.stats import spearmanr
 
 from benchmarks.quality.division import CONTEXT_TOKENS, FUTURE_TOKENS, make_trials
-from benchmarks.rows import Row, machine, write_rows
+from benchmarks.rows import Row, report
 from kvbudget import Plan, Profile, allocate, budgeted, measure_profile, reference_model
 from kvbudget.allocator import Certificate
 from kvbudget.demo.trying import Reader, divergence
@@ -117,13 +117,7 @@ def main() -> None:
     arguments.add_argument("--tests", type=int, default=3, help="prompts of each kind")
     arguments.add_argument("--json", type=Path)
     chosen = arguments.parse_args()
-    print(machine())
-    rows = []
-    for row in run(chosen.plans, chosen.calibration, chosen.tests):
-        print(f"{row.case}: {row.metric} {row.value:.4f} {row.unit}", flush=True)
-        rows.append(row)
-    if chosen.json is not None:
-        write_rows(chosen.json, rows)
+    report(run(chosen.plans, chosen.calibration, chosen.tests), chosen.json)
 
 
 if __name__ == "__main__":

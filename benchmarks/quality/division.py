@@ -17,7 +17,7 @@ from statistics import fmean
 
 import torch
 
-from benchmarks.rows import Row, machine, write_rows
+from benchmarks.rows import Row, report
 from kvbudget import Plan, Profile, allocate, budgeted, measure_profile, reference_model
 from kvbudget.allocator.solvers import Hull, Uniform
 from kvbudget.demo.trying import Reader, divergence
@@ -151,14 +151,8 @@ def main() -> None:
     arguments.add_argument("--tests", type=int, default=6, help="prompts of each kind")
     arguments.add_argument("--json", type=Path)
     chosen = arguments.parse_args()
-    print(machine())
     sentences = built_in_sentences() if chosen.text is None else file_sentences(chosen.text)
-    rows = []
-    for row in run(sentences, chosen.calibration, chosen.tests):
-        print(f"{row.case}: {row.metric} {row.value:.4f} {row.unit}", flush=True)
-        rows.append(row)
-    if chosen.json is not None:
-        write_rows(chosen.json, rows)
+    report(run(sentences, chosen.calibration, chosen.tests), chosen.json)
 
 
 if __name__ == "__main__":

@@ -14,13 +14,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import torch
 from transformers import Cache, DynamicCache, LlamaConfig, LlamaForCausalLM, StaticCache
 
-from benchmarks.rows import Row, machine, write_rows
+from benchmarks.rows import Row, report
 from kvbudget.allocator import Certificate, Plan
 from kvbudget.heuristics import SinkRecent
 from kvbudget.runtime import budgeted, geometry_of
@@ -137,15 +138,8 @@ def main() -> None:
     arguments.add_argument("--json", type=Path)
     chosen = arguments.parse_args()
     torch.set_num_threads(chosen.threads)
-    print(machine())
-    rows = []
-    for context in chosen.contexts:
-        for group in chosen.groups:
-            for row in measure(Case(context, group)):
-                print(f"{row.case}: {row.metric} {row.value:.2f} {row.unit}", flush=True)
-                rows.append(row)
-    if chosen.json is not None:
-        write_rows(chosen.json, rows)
+    cases = [Case(context, group) for context in chosen.contexts for group in chosen.groups]
+    report(chain.from_iterable(measure(case) for case in cases), chosen.json)
 
 
 if __name__ == "__main__":

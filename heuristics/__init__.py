@@ -3,7 +3,7 @@
 from . import measures
 from .cache_view import CacheView
 from .caches import Baklava, HeadInput, HeadWeight, LayerScore, Reduction
-from .checks import checked_importance, checked_scores
+from .checks import check_kind, checked_importance, checked_scores
 from .cut_view import Cut, CutView
 from .heuristic import CacheHeuristic, TokenHeuristic
 from .layer_view import LayerView
@@ -37,6 +37,7 @@ __all__ = [
     "SinkRecent",
     "TokenHeuristic",
     "build",
+    "check_kind",
     "checked_importance",
     "checked_scores",
     "get",

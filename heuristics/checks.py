@@ -13,6 +13,19 @@ if TYPE_CHECKING:
     from .layer_view import LayerView
 
 
+def check_kind(heuristic: object, kind: type) -> None:
+    """Refuse what is no instance of a kind of heuristic, such as a class or a name.
+
+    Raises:
+        TypeError: Says what was given.
+    """
+    if not isinstance(heuristic, kind):
+        raise TypeError(
+            f"`heuristic` must be an instance of a {kind.__name__}, but got {heuristic!r:.80}. "
+            "Pass an object, such as heuristics.ObservationWindow()."
+        )
+
+
 def checked_scores(heuristic: TokenHeuristic, view: LayerView) -> Tensor:
     """Ask a token heuristic for its scores and hold it to its contract.
 

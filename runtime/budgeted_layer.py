@@ -110,11 +110,11 @@ class BudgetedLayer:
         store = self.store
         if store is None:
             return
-        capacities = self.room.capacities(self.index, batch, seen_tokens)
+        capacities, reach_from = self._limits(batch, seen_tokens, self.seen_tokens)
         held = store.lengths.amax(0).cpu() + store.tail_tokens
         if bool((held > capacities).any()):
-            fits = self.room.everything_fits(batch, seen_tokens)
-            self._evict(store, capacities, self._reach_from(self.seen_tokens, fits), 0)
+            tokens = store.padded(dense=self.heuristic.reads_tokens)
+            self._evict(store, tokens, tokens.from_column(reach_from), capacities, 0)
 
     @torch.inference_mode(False)
     @torch.no_grad()
@@ -151,25 +151,26 @@ class BudgetedLayer:
         """Whether `new` tokens fit the tail, after an eviction where that makes them fit."""
         if new <= store.free_tail:
             return True
-        capacities = self.room.capacities(self.index, store.batch, self.seen_tokens)
+        capacities, reach_from = self._limits(store.batch, self.seen_tokens, self.seen_tokens - new)
         if new > longest_tail(capacities):
             return False
-        fits = self.room.everything_fits(store.batch, self.seen_tokens)
-        reach_from = self._reach_from(self.seen_tokens - new, fits)
-        held = _most_held(store.padded(dense=False).from_column(reach_from))
+        tokens = store.padded(dense=self.heuristic.reads_tokens)
+        reach = tokens.from_column(reach_from)
+        held = _most_held(reach)
         if new > 1 and bool((held + new > capacities).any()):
             # a block attends to everything first, and then nothing is cut too early
             return False
         tail = tail_slots(capacities, held, new)
-        self._evict(store, capacities - tail, reach_from, tail)
+        self._evict(store, tokens, reach, capacities - tail, tail)
         return True
 
-    def _evict(self, store: RaggedStore, room: Tensor, reach_from: int, tail: int) -> None:
-        """Cut what is held to `room` tokens per KV head and leave a tail of free slots."""
-        tokens = store.padded(dense=self.heuristic.reads_tokens)
+    def _evict(
+        self, store: RaggedStore, tokens: PaddedTokens, reach: Tensor, room: Tensor, tail: int
+    ) -> None:
+        """Cut the `tokens` of the store to `room` per KV head and leave a tail of free slots."""
         no_queries = store.tail_keys.new_empty(store.batch, self._heads, 0, store.keys.shape[-1])
         view = self._view(tokens, no_queries, store.tail_first + store.tail_tokens)
-        store.merge(self._keep(view, tokens.from_column(reach_from), room), tail)
+        store.merge(self._keep(view, reach, room), tail)
         self._recent_queries = 0
 
     def _attend_tail(self, call: AttentionCall) -> Tensor:
@@ -231,22 +232,21 @@ class BudgetedLayer:
             view = view.counted()
             total = view.total_attention()
             tokens = replace(tokens, past_mass=total, recent_mass=torch.zeros_like(total))
-        batch = len(tokens.valid)
-        capacities = self.room.capacities(self.index, batch, self.seen_tokens)
-        fits = self.room.everything_fits(batch, self.seen_tokens)
-        reach = tokens.from_column(self._reach_from(self.seen_tokens, fits))
-        keep = self._keep(view, reach, capacities)
+        capacities, reach_from = self._limits(len(tokens.valid), self.seen_tokens, self.seen_tokens)
+        keep = self._keep(view, tokens.from_column(reach_from), capacities)
         self.store = RaggedStore(tokens, keep, first_column=self.seen_tokens, tail=0)
         self._recent_queries = 0
 
-    def _reach_from(self, next_column: int, everything_fits: bool) -> int:
-        """First column that the query at `next_column` may still see.
+    def _limits(self, batch: int, seen_tokens: int, next_column: int) -> tuple[Tensor, int]:
+        """Capacities for so many rows and columns, and the first column still in reach.
 
-        While everything fits the budget all are in reach: a rollback then finds every column.
+        In reach is what the query at `next_column` may see. While everything fits the budget all
+        columns are: a rollback then finds every one of them.
         """
-        if self.window is None or everything_fits:
-            return 0
-        return max(0, next_column - self.window + 1)
+        capacities = self.room.capacities(self.index, batch, seen_tokens)
+        if self.window is None or self.room.everything_fits(batch, seen_tokens):
+            return capacities, 0
+        return capacities, max(0, next_column - self.window + 1)
 
     def _keep(self, view: LayerView, reach: Tensor, capacities: Tensor) -> Tensor:
         """What stays; tokens out of reach go, but earlier queries did see them while scoring."""

@@ -21,6 +21,7 @@ from kvbudget.heuristics import (
     CutView,
     LayerView,
     TokenHeuristic,
+    check_kind,
     checked_importance,
     checked_scores,
     measures,
@@ -76,7 +77,7 @@ def measure_profile(
         UnsupportedModel: The model's caches cannot be cut exactly.
         ValueError: Prompts, levels or future tokens cannot be used; says which.
     """
-    _check_kind(heuristic, TokenHeuristic)
+    check_kind(heuristic, TokenHeuristic)
     geometry = geometry_of(model)
     chosen, name, settings = _measure(measure), name_of(heuristic), settings_of(heuristic)
     fractions = _check_levels(levels)
@@ -118,7 +119,7 @@ def measure_importance(
         UnsupportedModel: The model's caches cannot be cut exactly.
         ValueError: The prompts cannot be used; says which.
     """
-    _check_kind(heuristic, CacheHeuristic)
+    check_kind(heuristic, CacheHeuristic)
     geometry_of(model)
     samples = []
     with evaluating(model):
@@ -128,14 +129,6 @@ def measure_importance(
             samples.append(np.stack(layers))
     importance: Floats = np.mean(samples, axis=0)
     return importance
-
-
-def _check_kind(heuristic: object, kind: type) -> None:
-    if not isinstance(heuristic, kind):
-        raise TypeError(
-            f"`heuristic` must be an instance of a {kind.__name__}, but got {heuristic!r:.80}. "
-            f"Pass an object, such as heuristics.ObservationWindow()."
-        )
 
 
 def _weigh(heuristic: CacheHeuristic, found: list[Floats], sight: LayerSight) -> None:

@@ -75,11 +75,7 @@ def budgeted(
         raise TypeError(f"`plan` must be a Plan, but got {plan!r:.80}. Read one with Plan.load.")
     check_same_model(plan, geometry_of(model))
     chosen = plan_heuristic(plan) if heuristic is None else heuristic
-    if not isinstance(chosen, TokenHeuristic):
-        raise TypeError(
-            f"`heuristic` must be an instance of a TokenHeuristic, but got {heuristic!r:.80}. "
-            f"Pass one such as heuristics.ObservationWindow()."
-        )
+    heuristics.check_kind(chosen, TokenHeuristic)
     cache = BudgetedCache(plan, chosen)
     with attention_switched(model):
         yield cache

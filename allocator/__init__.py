@@ -3,11 +3,12 @@
 Profile --Problem.from_profile--> Problem --solve--> Solution --.plan--> Plan
 """
 
-from . import solvers
+from . import constraints, solvers
 from .budget import Budget, Tokens, parse_budget
 from .bytes_text import format_bytes
 from .certificate import Certificate
 from .compare import Comparison, ComparisonRow, compare
+from .constraint import Constraint
 from .curves import lower_hull, running_minimum
 from .errors import BadFile, InfeasibleBudget, KVBudgetError, UnsupportedModel, WrongModel
 from .geometry import DTYPE_BYTES, Geometry
@@ -17,40 +18,49 @@ from .plan import Plan
 from .problem import Problem
 from .profile import Profile
 from .relaxation import hull_bound
+from .risk import CVaR, Mean, Risk, WorstSample
 from .solution import Solution
 from .solve import allocate, solve
 from .solver import Choice, Solver
 from .solvers import Greedy, Hull, LinearProgram, Uniform
 from .status import Status
+from .terms import Terms, terms_of
 
 __all__ = [
     "DEFAULT_LEVELS",
     "DTYPE_BYTES",
     "BadFile",
     "Budget",
+    "CVaR",
     "Certificate",
     "Choice",
     "Comparison",
     "ComparisonRow",
+    "Constraint",
     "Geometry",
     "Greedy",
     "Hull",
     "InfeasibleBudget",
     "KVBudgetError",
     "LinearProgram",
+    "Mean",
     "Origin",
     "Plan",
     "Problem",
     "Profile",
+    "Risk",
     "Solution",
     "Solver",
     "Status",
+    "Terms",
     "Tokens",
     "Uniform",
     "UnsupportedModel",
+    "WorstSample",
     "WrongModel",
     "allocate",
     "compare",
+    "constraints",
     "format_bytes",
     "hull_bound",
     "lower_hull",
@@ -58,4 +68,5 @@ __all__ = [
     "running_minimum",
     "solve",
     "solvers",
+    "terms_of",
 ]

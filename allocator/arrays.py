@@ -22,13 +22,16 @@ AXIS_NAMES = {
 WHOLE_FLOATS = 2.0**53
 
 
-def float_array(name: str, value: ArrayLike, axes: tuple[str, ...]) -> Floats:
+def float_array(
+    name: str, value: ArrayLike, axes: tuple[str, ...], *, infinite: bool = False
+) -> Floats:
     """Return a read-only float64 copy of ``value``, which must be finite with these axes.
 
     Args:
         name: Name of the argument, for messages.
         value: Numbers of any real type.
         axes: Names of the axes, such as ``("layers", "kv_heads")``.
+        infinite: Whether values may be infinite, though never NaN.
 
     Raises:
         TypeError: If the values are not real numbers.
@@ -39,7 +42,10 @@ def float_array(name: str, value: ArrayLike, axes: tuple[str, ...]) -> Floats:
         raise TypeError(f"`{name}` must hold real numbers, but holds {array.dtype}.")
     check_axes(name, array, axes)
     copy = np.array(array, dtype=np.float64, order="C")
-    refuse(name, copy, ~np.isfinite(copy), axes, "must be finite")
+    faulty, rule = (
+        (np.isnan(copy), "must not be NaN") if infinite else (~np.isfinite(copy), "must be finite")
+    )
+    refuse(name, copy, faulty, axes, rule)
     copy.flags.writeable = False
     return copy
 

@@ -56,11 +56,29 @@ def parse_budget(budget: Budget, geometry: Geometry, context_tokens: int, batch_
         TypeError: If the budget is of another type.
         ValueError: If it cannot be read, is below one byte, or is above 100 %.
     """
+    return to_bytes(
+        budget,
+        full_bytes=geometry.full_bytes(context_tokens, batch_size),
+        token_bytes=geometry.caches * geometry.bytes_per_token * batch_size,
+    )
+
+
+def to_bytes(budget: Budget, *, full_bytes: int, token_bytes: int) -> int:
+    """Return a budget in bytes.
+
+    Args:
+        budget: A budget in any form.
+        full_bytes: Bytes of all caches in question when nothing is evicted, for shares.
+        token_bytes: Bytes of one token in each of these caches, for ``Tokens``.
+
+    Raises:
+        TypeError: If the budget is of another type.
+        ValueError: If it cannot be read, is below one byte, or is above 100 %.
+    """
     if isinstance(budget, Tokens):
-        per_token = geometry.caches * geometry.bytes_per_token
-        return budget.count * per_token * check_count("batch_size", batch_size)
+        return budget.count * token_bytes
     if isinstance(budget, str):
-        return parse_text(budget, geometry.full_bytes(context_tokens, batch_size))
+        return parse_text(budget, full_bytes)
     try:
         num_bytes = as_int("budget", budget)
     except TypeError:

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from .arrays import Floats, Ints, same_values
 from .geometry import Geometry
 from .profile import Profile
@@ -24,6 +26,7 @@ class Origin:
         heuristic_settings: Its settings as (name, value) pairs.
         measure: Name of the measure that the loss is in.
         made_by: One readable line on how the profile came about.
+        page_tokens: Tokens of a page, if memory is handed out in pages; else 1.
     """
 
     geometry: Geometry
@@ -36,13 +39,21 @@ class Origin:
     heuristic_settings: Settings
     measure: str
     made_by: str
+    page_tokens: int = 1
 
     @classmethod
-    def of(cls, profile: Profile, context_tokens: int, batch_size: int) -> "Origin":
-        """What a problem made from ``profile`` has to remember."""
+    def of(
+        cls, profile: Profile, context_tokens: int, batch_size: int, page_tokens: int = 1
+    ) -> "Origin":
+        """What a problem made from ``profile`` has to remember.
+
+        With pages, capacities are rounded up to whole ones, but never beyond what a cache needs.
+        """
         geometry = profile.geometry
         capacity = geometry.capacity_tokens(profile.kept_fraction, context_tokens)
         capacity = capacity.reshape(geometry.caches, -1)
+        # the last level is the whole context, or the whole window of a layer
+        capacity = np.minimum(whole_pages(capacity, page_tokens), capacity[:, -1:])
         capacity.flags.writeable = False
         return cls(
             geometry=geometry,
@@ -55,8 +66,20 @@ class Origin:
             heuristic_settings=profile.heuristic_settings,
             measure=profile.measure,
             made_by=profile.made_by,
+            page_tokens=page_tokens,
         )
+
+    @property
+    def stored_tokens(self) -> Ints:
+        """Tokens that memory is taken for at each level, int64 [units, levels]: whole pages."""
+        return whole_pages(self.capacity_tokens, self.page_tokens)
 
     def __eq__(self, other: object) -> bool:
         """Whether every field is equal, arrays element by element."""
         return same_values(self, other)
+
+
+def whole_pages(tokens: Ints, page_tokens: int) -> Ints:
+    """Round tokens up to whole pages."""
+    pages: Ints = -(-tokens // page_tokens)
+    return pages * page_tokens

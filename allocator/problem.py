@@ -1,5 +1,6 @@
 """The decision to make, stated once: a multiple-choice knapsack."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,12 +9,15 @@ from .arrays import Floats, Ints, float_array, int_array, refuse, same_values
 from .budget import Budget, parse_budget
 from .bytes_text import format_bytes
 from .checks import check_count
+from .constraint import Constraint
+from .constraints.whole_pages import WholePages
 from .curves import running_minimum
 from .origin import Origin
 from .profile import Profile
+from .risk import Mean, Risk, tail_mean
 
 AXES = ("units", "levels")
-MOST_BYTES = 2**53
+MOST_BYTES = 2**62
 MOST_LOSS = 1e290
 
 
@@ -27,34 +31,45 @@ class Problem:
     A unit is whatever gets its own budget: one KV head of one layer, or a whole layer.
 
     Args:
-        loss: Loss of each unit at each level, [units, levels], unitless, never rising.
+        loss: Loss of each unit at each level, [units, levels], unitless, never rising. It may be
+            infinite at the lowest levels of a unit, which are then never chosen.
         cost_bytes: Memory of each unit at each level, int64 [units, levels], never falling.
         budget_bytes: Bytes that all units may use together.
-        constraints: Further limits. No kind of constraint exists yet, so it must be empty.
-        origin: Where the problem came from; only needed to turn a solution into a plan.
+        constraints: Further limits, from ``kvbudget.constraints``.
+        origin: Where the problem came from; needed to turn a solution into a plan, and by
+            constraints that speak of tokens.
+        sample_loss: Loss in each calibration sample, [samples, units, levels]; only needed for a
+            risk other than the mean. ``loss`` is then at most its mean.
+        risk: How the losses of the samples become the one that is minimised.
 
     Raises:
         TypeError: If an array does not hold numbers or a field has the wrong type.
-        ValueError: If shapes differ, a value is not finite, the loss rises, or the cost falls.
+        ValueError: If shapes differ, a value is NaN, the loss rises, the cost falls, or a
+            constraint does not fit the problem.
     """
 
     loss: Floats
     cost_bytes: Ints
     budget_bytes: int
-    constraints: tuple[object, ...] = ()
+    constraints: tuple[Constraint, ...] = ()
     origin: Origin | None = None
+    sample_loss: Floats | None = None
+    risk: Risk = Mean()  # noqa: RUF009
 
     def __post_init__(self) -> None:
         """Copy and check every field."""
         checked = {
-            "loss": float_array("loss", self.loss, AXES),
+            "loss": float_array("loss", self.loss, AXES, infinite=True),
             "cost_bytes": int_array("cost_bytes", self.cost_bytes, AXES),
             "budget_bytes": check_count("budget_bytes", self.budget_bytes, least=0),
+            "constraints": check_constraints(self.constraints),
         }
         for name, value in checked.items():
             object.__setattr__(self, name, value)
-        check_constraints(self.constraints)
         self._check_curves()
+        self._check_samples()
+        for constraint in self.constraints:
+            constraint.terms(self)
 
     def _check_curves(self) -> None:
         """Refuse arrays of different shapes and curves that turn the wrong way."""
@@ -64,13 +79,38 @@ class Problem:
                 "`loss` and `cost_bytes` must share the shape [units, levels],"
                 f" but got {loss.shape} and {cost.shape}."
             )
-        refuse("loss", loss, np.abs(loss) > MOST_LOSS, AXES, "must be within 1e290")
+        beyond = (np.abs(loss) > MOST_LOSS) & (loss != np.inf)
+        refuse("loss", loss, beyond, AXES, "must be within 1e290, or infinite")
+        rises = np.zeros(loss.shape, dtype=bool)
+        rises[:, 1:] = loss[:, 1:] > loss[:, :-1]
         rule = "must never rise from one level to the next (running_minimum repairs it)"
-        refuse("loss", loss, np.diff(loss, prepend=loss[:, :1]) > 0, AXES, rule)
+        refuse("loss", loss, rises, AXES, rule)
         refuse("cost_bytes", cost, cost < 0, AXES, "must be at least 0")
         rule = "must never fall from one level to the next"
         refuse("cost_bytes", cost, np.diff(cost, prepend=cost[:, :1]) < 0, AXES, rule)
         check_total("cost_bytes", self.ceiling_bytes)
+
+    def _check_samples(self) -> None:
+        """Refuse a risk without the losses of samples, or with losses that do not belong to it."""
+        if not isinstance(self.risk, Risk):
+            raise TypeError(f"`risk` must be a risk such as CVaR(0.9), but got {self.risk!r:.60}.")
+        if self.sample_loss is None:
+            if self.risk != Mean():
+                raise ValueError(
+                    f"`sample_loss` must be given for the risk {self.risk}, but got None."
+                )
+            return
+        samples = float_array("sample_loss", self.sample_loss, ("samples", *AXES))
+        object.__setattr__(self, "sample_loss", samples)
+        if samples.shape[1:] != self.loss.shape:
+            raise ValueError(
+                "`sample_loss` must have the shape [samples, units, levels] with"
+                f" {self.loss.shape} after the samples, but got {samples.shape}."
+            )
+        refuse("sample_loss", samples, np.abs(samples) > MOST_LOSS, AXES, "must be within 1e290")
+        mean = samples.mean(axis=0)
+        above = self.loss > mean + 1e-9 * np.abs(mean)
+        refuse("loss", self.loss, above, AXES, "must be at most the mean of `sample_loss`")
 
     @classmethod
     def from_profile(
@@ -80,7 +120,8 @@ class Problem:
         budget: Budget,
         context_tokens: int,
         batch_size: int = 1,
-        constraints: tuple[object, ...] = (),
+        constraints: tuple[Constraint, ...] = (),
+        risk: Risk = Mean(),  # noqa: B008
     ) -> "Problem":
         """The problem of dividing a budget among the caches of a profiled model.
 
@@ -92,11 +133,13 @@ class Problem:
             budget: Bytes, ``"2GiB"``, ``"25%"`` of the full cache, or ``Tokens(1024)``.
             context_tokens: Longest context to plan for, in tokens.
             batch_size: Sequences that share the budget.
-            constraints: Further limits. No kind of constraint exists yet.
+            constraints: Further limits, from ``kvbudget.constraints``.
+            risk: ``Mean()``, ``WorstSample()`` or ``CVaR(level)``: which prompts to plan for.
 
         Raises:
             TypeError: If an argument has the wrong type.
-            ValueError: If the budget cannot be read or a count is below 1.
+            ValueError: If the budget cannot be read, a count is below 1, or a constraint does
+                not fit the model.
         """
         if not isinstance(profile, Profile):
             raise TypeError(f"`profile` must be a Profile, but got {profile!r:.60}.")
@@ -104,14 +147,44 @@ class Problem:
         check_count("batch_size", batch_size)
         geometry = profile.geometry
         check_total("context_tokens", geometry.full_bytes(context_tokens, batch_size))
-        origin = Origin.of(profile, context_tokens, batch_size)
+        constraints = check_constraints(constraints)
+        page_tokens = math.lcm(*(c.page_tokens for c in constraints if isinstance(c, WholePages)))
+        origin = Origin.of(profile, context_tokens, batch_size, page_tokens)
+        samples = loss_of_units(profile) if risk != Mean() else None
+        loss = (
+            profile.loss.reshape(geometry.caches, -1) if samples is None else samples.mean(axis=0)
+        )
         return cls(
-            loss=running_minimum(profile.loss).reshape(geometry.caches, -1),
-            cost_bytes=origin.capacity_tokens * geometry.bytes_per_token * batch_size,
+            loss=running_minimum(loss),
+            cost_bytes=origin.stored_tokens * geometry.bytes_per_token * batch_size,
             budget_bytes=parse_budget(budget, geometry, context_tokens, batch_size),
             constraints=constraints,
             origin=origin,
+            sample_loss=samples,
+            risk=risk,
         )
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Layers and KV heads; unit ``u`` is layer ``u // kv_heads``, KV head ``u % kv_heads``.
+
+        Without an origin every unit counts as a layer of its own.
+        """
+        if self.origin is None:
+            return len(self.loss), 1
+        return self.origin.geometry.layers, self.origin.geometry.kv_heads
+
+    def total_loss(self, levels: Ints) -> float:
+        """What a choice of levels loses under the problem's risk.
+
+        Args:
+            levels: Level of each unit, int64 [units].
+        """
+        units = np.arange(len(levels))
+        if self.sample_loss is None or self.risk == Mean():
+            return math.fsum(self.loss[units, levels].tolist())
+        totals = self.sample_loss[:, units, levels].sum(axis=1)  # [samples]
+        return tail_mean(totals, self.risk.tail_samples(len(totals)))
 
     @property
     def floor_bytes(self) -> int:
@@ -152,14 +225,24 @@ def check_total(name: str, num_bytes: int) -> None:
         )
 
 
-def check_constraints(constraints: object) -> None:
-    """Refuse constraints, of which no kind exists yet.
+def check_constraints(constraints: object) -> tuple[Constraint, ...]:
+    """Return constraints as a tuple.
 
     Raises:
-        ValueError: If there are any.
+        TypeError: If there is one alone, or one is something else.
     """
-    if constraints != ():
-        raise ValueError(
-            f"`constraints` must be empty, because no kind of constraint exists yet,"
-            f" but got {constraints!r:.60}."
-        )
+    if not isinstance(constraints, tuple | list):
+        raise TypeError(f"`constraints` must be a tuple of them, but got {constraints!r:.60}.")
+    for each in constraints:
+        if not isinstance(each, Constraint):
+            raise TypeError(
+                "`constraints` must hold constraints such as LeastTokens(64),"
+                f" but got {each!r:.60}."
+            )
+    return tuple(constraints)
+
+
+def loss_of_units(profile: Profile) -> Floats:
+    """Losses of a profile's samples, [samples, units, levels]."""
+    samples = profile.sample_loss
+    return samples.reshape(len(samples), profile.geometry.caches, -1)

@@ -8,10 +8,12 @@ import numpy as np
 from .arrays import Ints, same_values
 from .bytes_text import format_bytes, format_pair
 from .certificate import Certificate
+from .coupling import violation
 from .errors import InfeasibleBudget
 from .origin import Origin
 from .plan import Plan
 from .problem import Problem
+from .reduction import reduce
 from .status import Status
 
 
@@ -107,19 +109,29 @@ class Solution:
 
 def refusal(problem: Problem) -> str:
     """Say that no plan fits, what the smallest one needs, and what to do."""
-    budget, floor = format_pair(problem.budget_bytes, problem.floor_bytes)
+    reduction = reduce(problem)
+    if reduction is None:
+        return "No plan meets the constraints: they leave a cache no level. Loosen them."
+    lowest = np.zeros(len(reduction.problem.loss), dtype=np.int64)
+    fault = violation(reduction.problem, lowest)
+    reduced_floor = reduction.problem.floor_bytes
+    if reduced_floor <= problem.budget_bytes:
+        return f"No plan meets the constraints: the smallest fails, as {fault}. Loosen them."
+    budget, floor = format_pair(problem.budget_bytes, reduced_floor)
+    levels = reduction.expand(lowest)
     return (
-        f"No plan fits {budget}: the smallest needs {floor} ({smallest(problem)})."
+        f"No plan fits {budget}: the smallest needs {floor} ({smallest(problem, levels)})."
         " Raise the budget or measure a profile with a smaller level."
     )
 
 
-def smallest(problem: Problem) -> str:
+def smallest(problem: Problem, levels: Ints) -> str:
     """Describe the lowest levels: ``"24 caches at 21 tokens"``."""
     origin: Origin | None = problem.origin
     if origin is None:
         return f"{len(problem.loss)} units at their lowest level"
-    low, high = origin.capacity_tokens[:, 0].min(), origin.capacity_tokens[:, 0].max()
+    tokens_of = origin.capacity_tokens[np.arange(len(levels)), levels]
+    low, high = tokens_of.min(), tokens_of.max()
     tokens = f"{low} to {high} tokens" if low < high else f"{low} token{'s' if low > 1 else ''}"
     caches = origin.geometry.caches
     return f"{caches} cache{'s' if caches > 1 else ''} at {tokens}"

@@ -5,17 +5,23 @@ from dataclasses import fields, is_dataclass
 
 import numpy as np
 
+from kvbudget.allocator import solvers
 from kvbudget.allocator.solvers.hull import Hull
 
 from .arrays import Ints
 from .budget import Budget
+from .constraint import Constraint
+from .coupling import lowest_fits, violation
 from .plan import Plan
 from .problem import Problem
 from .profile import Profile
+from .reduction import reduce
 from .relaxation import hull_bound, used_bytes
+from .risk import Mean, Risk
 from .solution import Solution
 from .solver import Choice, Solver
 from .status import Status
+from .terms import terms_of
 
 CLOSED = 1e-12
 """Relative gap below which loss and bound are equal but for rounding."""
@@ -28,28 +34,36 @@ def solve(problem: Problem, solver: Solver) -> Solution:
     says how far from the best it can be at most.
 
     Args:
-        problem: What to solve. A budget below the lowest levels gives the status
-            ``INFEASIBLE``, not an error.
+        problem: What to solve. Where nothing fits its budget and its constraints, the answer has
+            the status ``INFEASIBLE``; that is no error.
         solver: A solver object, such as ``Hull()``.
 
     Raises:
         TypeError: If an argument is of another type.
+        ValueError: If the solver cannot honour a constraint or the risk; the message names
+            solvers that can.
         RuntimeError: If the solver breaks its contract.
     """
     check_solver(solver)
     if not isinstance(problem, Problem):
         raise TypeError(f"`problem` must be a Problem, but got {problem!r:.60}.")
+    check_honoured(problem, solver)
     name = solver_name(solver)
-    if problem.floor_bytes > problem.budget_bytes:
+    reduction = reduce(problem)
+    if reduction is None or not lowest_fits(reduction.problem):
         return Solution.infeasible(problem, name)
     start = time.perf_counter()
-    choice = solver.choose(problem)
+    choice = solver.choose(reduction.problem)
     seconds = time.perf_counter() - start
-    levels = check_choice(problem, choice, name)
-    loss = float(np.take_along_axis(problem.loss, levels[:, None], axis=1).sum())
+    if check_status(reduction.problem, choice, name) is Status.INFEASIBLE:
+        return Solution.infeasible(problem, name)
+    reduced_levels = check_choice(reduction.problem, choice, name)
+    levels = reduction.expand(reduced_levels)
+    levels.flags.writeable = False
+    loss = problem.total_loss(levels)
     bound = check_bound(choice.bound, loss, name)
     if not solver.bounds_relaxation:
-        bound = max(bound, hull_bound(problem))
+        bound = max(bound, hull_bound(reduction.problem))
     gap = relative_gap(loss, bound)
     return Solution(
         status=judge(choice.status, gap),
@@ -71,7 +85,8 @@ def allocate(
     context_tokens: int,
     batch_size: int = 1,
     solver: Solver = Hull(),  # noqa: B008
-    constraints: tuple[object, ...] = (),
+    constraints: tuple[Constraint, ...] = (),
+    risk: Risk = Mean(),  # noqa: B008
 ) -> Plan:
     """Divide a memory budget among the caches of a profiled model.
 
@@ -81,12 +96,14 @@ def allocate(
         context_tokens: Longest context to plan for, in tokens.
         batch_size: Sequences that share the budget.
         solver: A solver object.
-        constraints: Further limits. No kind of constraint exists yet.
+        constraints: Further limits, from ``kvbudget.constraints``.
+        risk: ``Mean()``, ``WorstSample()`` or ``CVaR(level)``: which prompts to plan for.
 
     Raises:
-        InfeasibleBudget: If the lowest levels need more than the budget.
+        InfeasibleBudget: If nothing fits the budget and the constraints.
         TypeError: If an argument has the wrong type.
-        ValueError: If the budget cannot be read or a count is below 1.
+        ValueError: If the budget cannot be read, a count is below 1, or the solver cannot honour
+            a constraint or the risk.
     """
     check_solver(solver)
     problem = Problem.from_profile(
@@ -95,6 +112,7 @@ def allocate(
         context_tokens=context_tokens,
         batch_size=batch_size,
         constraints=constraints,
+        risk=risk,
     )
     return solve(problem, solver).plan
 
@@ -124,8 +142,25 @@ def solver_name(solver: Solver) -> str:
     return type(solver).__name__ + (f"({', '.join(changed)})" if changed else "")
 
 
-def check_choice(problem: Problem, choice: Choice, name: str) -> Ints:
-    """Return the levels of a solver's answer, read-only, if they are one level per unit that fit.
+def check_honoured(problem: Problem, solver: Solver) -> None:
+    """Refuse a solver that cannot honour what a problem asks for.
+
+    Raises:
+        ValueError: If there is such a thing; the message names solvers that can.
+    """
+    asked = {type(constraint) for constraint in problem.constraints if constraint.couples}
+    wanted = asked if problem.risk == Mean() else asked | {type(problem.risk)}
+    missing = sorted(kind.__name__ for kind in wanted - solver.honours)
+    if missing:
+        able = [name for name in solvers.__all__ if wanted <= getattr(solvers, name).honours]
+        raise ValueError(
+            f"`solver` must honour {' and '.join(missing)}, but got {solver_name(solver)}."
+            f" Solvers that can: {', '.join(able) or 'none'}."
+        )
+
+
+def check_status(problem: Problem, choice: Choice, name: str) -> Status:
+    """Return the status of a solver's answer, which must be one it can have.
 
     Raises:
         RuntimeError: If the solver broke its contract.
@@ -135,8 +170,18 @@ def check_choice(problem: Problem, choice: Choice, name: str) -> Ints:
             f"{name} broke its contract: choose must return Choice(levels, status, bound), but "
             f"returned {choice!r:.60}."
         )
-    if not choice.status.has_plan:
+    terms = terms_of(problem)
+    if not choice.status.has_plan and not terms.distinct and not terms.custom:
         raise RuntimeError(f"{name} broke its contract: it found no plan, but the lowest fits.")
+    return choice.status
+
+
+def check_choice(problem: Problem, choice: Choice, name: str) -> Ints:
+    """Return the levels of a solver's answer if they are one level per unit that fit.
+
+    Raises:
+        RuntimeError: If the solver broke its contract.
+    """
     units, num_levels = problem.loss.shape
     levels = np.array(choice.levels)
     if levels.shape != (units,) or levels.dtype.kind not in "iu":
@@ -155,7 +200,9 @@ def check_choice(problem: Problem, choice: Choice, name: str) -> Ints:
         raise RuntimeError(
             f"{name} broke its contract: it uses {used:,} bytes of {problem.budget_bytes:,}."
         )
-    levels.flags.writeable = False
+    broken = violation(problem, levels)
+    if broken:
+        raise RuntimeError(f"{name} broke its contract: {broken}.")
     return levels
 
 

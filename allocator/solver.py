@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from .arrays import Ints
+from .constraint import Constraint
 from .problem import Problem
+from .risk import Risk
 from .status import Status
 
 
@@ -29,20 +31,25 @@ class Solver(ABC):
     """A way to choose levels. Every solver works with default arguments.
 
     A solver whose bound already is that of the convex hulls sets ``bounds_relaxation``, so that
-    the caller need not compute it again.
+    the caller need not compute it again. One that can do more than the plain problem names the
+    classes of coupling constraints and of risks in ``honours``; it reads them from
+    ``terms_of(problem)`` and ``problem.risk``. Everything else that a problem may ask for is
+    worked into the menus before ``choose`` is called.
     """
 
     __slots__ = ()
 
     bounds_relaxation: ClassVar[bool] = False
+    honours: ClassVar[frozenset[type[Constraint] | type[Risk]]] = frozenset()
 
     @abstractmethod
     def choose(self, problem: Problem) -> Choice:
         """Choose one level per unit so that their bytes fit the budget.
 
         The caller has checked that the lowest levels fit, and checks the answer. Equal problems
-        must get equal answers.
+        must get equal answers. Only where a problem limits the number of capacities or has a
+        custom constraint may the answer have the status ``INFEASIBLE``.
 
         Args:
-            problem: The knapsack to solve.
+            problem: The knapsack to solve; its losses are finite.
         """

@@ -9,7 +9,7 @@ class Status(Enum):
     OPTIMAL = "No plan within the budget loses less."
     FEASIBLE = "The plan fits the budget; nothing proves that it is the best one."
     LIMIT_REACHED = "A time or trial limit was reached; this is the best plan found so far."
-    INFEASIBLE = "The budget is smaller than the smallest plan. Raise it or add a smaller level."
+    INFEASIBLE = "Nothing fits the budget and the constraints. Raise it or loosen them."
 
     @property
     def has_plan(self) -> bool:

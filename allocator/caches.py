@@ -1,0 +1,94 @@
+"""Which caches a constraint speaks of: some layers, some KV heads, or both."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .arrays import Ints
+from .checks import check_count
+from .terms import Bools
+
+if TYPE_CHECKING:
+    from .origin import Origin
+    from .problem import Problem
+
+Indices = tuple[int, ...] | None
+"""Layers or KV heads, counted from 0; ``None`` means all."""
+
+
+def check_indices(name: str, value: Iterable[int] | None) -> Indices:
+    """Return indices as a sorted tuple without repeats; a range or a list will do.
+
+    Raises:
+        TypeError: If it is not a collection of integers.
+        ValueError: If it is empty or an index is below 0.
+    """
+    if value is None:
+        return None
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise TypeError(f"`{name}` must be a list of indices or None, but got {value!r:.60}.")
+    indices = {check_count(name, index, least=0) for index in value}
+    if not indices:
+        raise ValueError(f"`{name}` must name at least one, but is empty. Leave it out for all.")
+    return tuple(sorted(indices))
+
+
+def select(problem: "Problem", layers: Indices, kv_heads: Indices) -> Bools:
+    """Units in these layers with these KV heads, [units].
+
+    Raises:
+        ValueError: If the problem has no such layer or KV head.
+    """
+    num_layers, num_heads = problem.shape
+    chosen = np.outer(mask("layers", layers, num_layers), mask("kv_heads", kv_heads, num_heads))
+    return chosen.ravel()
+
+
+def mask(name: str, indices: Indices, count: int) -> Bools:
+    """Mark some of ``count`` places, [count].
+
+    Raises:
+        ValueError: If an index is too large.
+    """
+    if indices is None:
+        return np.ones(count, dtype=bool)
+    if indices[-1] >= count:
+        raise ValueError(f"`{name}` must be in 0..{count - 1}, but got {indices[-1]}.")
+    chosen = np.zeros(count, dtype=bool)
+    chosen[list(indices)] = True
+    return chosen
+
+
+def name_caches(layers: Indices, kv_heads: Indices) -> str:
+    """Name a selection: ``"layers 0, 1"``."""
+    parts = (("layers", layers), ("KV heads", kv_heads))
+    named = [f"{word} {', '.join(map(str, which))}" for word, which in parts if which is not None]
+    return " and ".join(named) or "all caches"
+
+
+def capacity_of(problem: "Problem", name: str) -> Ints:
+    """Tokens that each unit keeps at each level, int64 [units, levels].
+
+    Raises:
+        ValueError: If the problem does not know them.
+    """
+    return origin_of(problem, name).capacity_tokens
+
+
+def origin_of(problem: "Problem", name: str) -> "Origin":
+    """Where a problem came from.
+
+    Args:
+        problem: The problem.
+        name: Name of the constraint that wants to know.
+
+    Raises:
+        ValueError: If it was made from arrays.
+    """
+    if problem.origin is None:
+        raise ValueError(
+            f"`constraints` must not hold {name} where a problem was made from arrays, because it"
+            " speaks of tokens. Use Problem.from_profile."
+        )
+    return problem.origin

@@ -14,15 +14,19 @@ from .errors import BadFile, InfeasibleBudget, KVBudgetError, UnsupportedModel, 
 from .geometry import DTYPE_BYTES, Geometry
 from .levels import DEFAULT_LEVELS
 from .origin import Origin
+from .path import Path
 from .plan import Plan
+from .plan_curves import Curves
 from .problem import Problem
 from .profile import Profile
 from .relaxation import hull_bound
 from .risk import CVaR, Mean, Risk, WorstSample
+from .search import search_front, search_plans
 from .solution import Solution
 from .solve import allocate, solve
+from .solve_path import solve_path
 from .solver import Choice, Solver
-from .solvers import Greedy, Hull, LinearProgram, Uniform
+from .solvers import Exact, Greedy, Hull, LinearProgram, MixedInteger, OptunaSearch, Uniform
 from .status import Status
 from .terms import Terms, terms_of
 
@@ -37,6 +41,8 @@ __all__ = [
     "Comparison",
     "ComparisonRow",
     "Constraint",
+    "Curves",
+    "Exact",
     "Geometry",
     "Greedy",
     "Hull",
@@ -44,7 +50,10 @@ __all__ = [
     "KVBudgetError",
     "LinearProgram",
     "Mean",
+    "MixedInteger",
+    "OptunaSearch",
     "Origin",
+    "Path",
     "Plan",
     "Problem",
     "Profile",
@@ -66,7 +75,10 @@ __all__ = [
     "lower_hull",
     "parse_budget",
     "running_minimum",
+    "search_front",
+    "search_plans",
     "solve",
+    "solve_path",
     "solvers",
     "terms_of",
 ]

@@ -127,6 +127,6 @@ def same_values(one: "DataclassInstance", other: object) -> bool:
 
 def same(one: object, other: object) -> bool:
     """Whether two fields are equal; arrays must agree in shape and in every element."""
-    if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
-        return np.array_equal(one, other)
+    if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):
+        return type(one) is type(other) and np.array_equal(np.asarray(one), np.asarray(other))
     return bool(one == other)

@@ -1,18 +1,28 @@
 """Solvers side by side on the same profile."""
 
+import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from .budget import Budget, Tokens
-from .bytes_text import format_bytes
+from .comparison_table import table
+from .constraint import Constraint
+from .files import FilePath, write_whole
+from .geometry import Geometry
 from .problem import Problem
 from .profile import Profile
-from .solution import Solution
-from .solve import check_solver, solve
+from .risk import Mean, Risk
+from .solution import Solution, refusal
+from .solve import check_solver, not_honoured, solve, solver_name
 from .solver import Solver
 from .status import Status
 
-HEADINGS = ("solver", "budget", "loss", "bound", "gap", "memory", "of", "time", "status")
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+REFUSED = "REFUSED"
 Record = dict[str, str | int | float | None]
 
 
@@ -23,13 +33,14 @@ class ComparisonRow:
     Args:
         solver: Name of the solver.
         budget: The budget as it was given.
-        loss: Total loss; infinite if infeasible.
-        bound: Proven lower limit on the loss; infinite if infeasible.
+        loss: Total loss; infinite without a plan.
+        bound: Proven lower limit on the loss; infinite if infeasible, minus infinity if refused.
         gap: Share of the loss that could at most be saved.
         budget_bytes: The budget in bytes.
         used_bytes: Memory of the chosen levels.
         seconds: Time the solver took.
-        status: How the solve ended.
+        status: How the solve ended; ``None`` if the solver cannot honour a constraint or the risk.
+        note: Why there is no plan; empty if there is one.
     """
 
     solver: str
@@ -40,7 +51,8 @@ class ComparisonRow:
     budget_bytes: int
     used_bytes: int
     seconds: float
-    status: Status
+    status: Status | None
+    note: str = ""
 
     @classmethod
     def of(cls, budget: Budget, solution: Solution) -> "ComparisonRow":
@@ -55,35 +67,51 @@ class ComparisonRow:
             used_bytes=solution.used_bytes,
             seconds=solution.seconds,
             status=solution.status,
+            note="" if solution.status.has_plan else refusal(solution.problem),
         )
+
+    @classmethod
+    def refused(
+        cls, budget: Budget, problem: Problem, solver: Solver, note: str
+    ) -> "ComparisonRow":
+        """The row of a solver that cannot do what is asked."""
+        return cls(
+            solver=solver_name(solver),
+            budget=str(budget),
+            loss=math.inf,
+            bound=-math.inf,
+            gap=0.0,
+            budget_bytes=problem.budget_bytes,
+            used_bytes=0,
+            seconds=0.0,
+            status=None,
+            note=note,
+        )
+
+    @property
+    def has_plan(self) -> bool:
+        """Whether the solver found a plan."""
+        return self.status is not None and self.status.has_plan
+
+    @property
+    def outcome(self) -> str:
+        """Name of the status, or ``"REFUSED"``."""
+        return REFUSED if self.status is None else self.status.name
 
     def to_record(self) -> Record:
         """The row as JSON types; without a plan, loss, bound and gap are ``None``."""
-        has_plan = self.status.has_plan
         return {
             "solver": self.solver,
             "budget": self.budget,
-            "loss": self.loss if has_plan else None,
-            "bound": self.bound if has_plan else None,
-            "gap": self.gap if has_plan else None,
+            "loss": self.loss if self.has_plan else None,
+            "bound": self.bound if self.has_plan else None,
+            "gap": self.gap if self.has_plan else None,
             "budget_bytes": self.budget_bytes,
             "used_bytes": self.used_bytes,
             "seconds": self.seconds,
-            "status": self.status.name,
+            "status": self.outcome,
+            "note": self.note,
         }
-
-    def cells(self) -> tuple[str, ...]:
-        """The row as text, one cell per heading."""
-        numbers = (f"{self.loss:.6g}", f"{self.bound:.6g}", f"{100 * self.gap:.2g} %")
-        return (
-            self.solver,
-            self.budget,
-            *(numbers if self.status.has_plan else ("-", "-", "-")),
-            format_bytes(self.used_bytes) if self.status.has_plan else "-",
-            format_bytes(self.budget_bytes),
-            f"{1000 * self.seconds:.1f} ms",
-            self.status.name,
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,19 +120,62 @@ class Comparison:
 
     Args:
         rows: One row per budget and solver.
+        model: Name of the model, for headings.
+        measure: What the losses are in, for headings.
     """
 
     rows: tuple[ComparisonRow, ...]
+    model: str = ""
+    measure: str = ""
+
+    @property
+    def bounds(self) -> dict[int, float]:
+        """The tightest bound that any solver proved at each budget, by the budget in bytes."""
+        proven: dict[int, float] = {}
+        for row in self.rows:
+            if row.has_plan:
+                best = proven.get(row.budget_bytes, -math.inf)
+                proven[row.budget_bytes] = max(best, row.bound)
+        return proven
+
+    def best_first(self) -> "Comparison":
+        """The same rows with the least loss first within each budget, ties to the faster one."""
+        place = {row.budget: at for at, row in reversed(list(enumerate(self.rows)))}
+        rows = sorted(self.rows, key=lambda row: (place[row.budget], row.loss, row.seconds))
+        return replace(self, rows=tuple(rows))
 
     def to_records(self) -> list[Record]:
         """All rows as JSON types."""
         return [row.to_record() for row in self.rows]
 
+    def plot(self, path: FilePath) -> None:
+        """Draw loss against memory, a line per solver above the proven bound.
+
+        Args:
+            path: Where to write the picture; ends in ``.png`` or ``.svg``.
+
+        Raises:
+            FileNotFoundError: If the folder does not exist.
+            IsADirectoryError: If the path is a folder.
+            ValueError: If the path ends otherwise, or no row has a plan.
+        """
+        from .comparison_plot import kind_of, picture
+
+        write_whole(path, picture(self, kind_of(path)))
+
+    def figure(self) -> "Figure":
+        """The same picture as a figure of Matplotlib, to be changed or shown in a notebook.
+
+        Raises:
+            ValueError: If no row has a plan.
+        """
+        from .comparison_plot import draw
+
+        return draw(self)
+
     def __str__(self) -> str:
-        """An aligned table with a heading."""
-        lines = [HEADINGS, *(row.cells() for row in self.rows)]
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        return "\n".join(align(line, widths) for line in lines)
+        """An aligned table, one block per budget."""
+        return table(self)
 
 
 def compare(
@@ -114,21 +185,30 @@ def compare(
     solvers: Iterable[Solver],
     context_tokens: int,
     batch_size: int = 1,
+    constraints: tuple[Constraint, ...] = (),
+    risk: Risk = Mean(),  # noqa: B008
 ) -> Comparison:
     """Solve every budget with every solver.
+
+    Before the clock starts, every class of solvers solves a problem of two caches, so that no
+    time is charged to whoever is the first to import a library.
 
     Args:
         profile: Measured losses of a model's caches.
         budgets: Budgets in any form :func:`allocate` takes. One that is too small gives rows
             with the status ``INFEASIBLE``.
-        solvers: Solver objects.
+        solvers: Solver objects. One that cannot honour a constraint or the risk gives rows
+            without a status, which say so.
         context_tokens: Longest context to plan for, in tokens.
         batch_size: Sequences that share the budget.
+        constraints: Further limits, from ``kvbudget.constraints``.
+        risk: ``Mean()``, ``WorstSample()`` or ``CVaR(level)``: which prompts to plan for.
 
     Raises:
         TypeError: If a single budget or solver is given instead of several, or one is of the
             wrong type.
-        ValueError: If a budget cannot be read or a count is below 1.
+        ValueError: If a budget cannot be read, a count is below 1, or a constraint does not fit
+            the model.
     """
     if isinstance(budgets, str | int | Tokens) or not isinstance(budgets, Iterable):
         raise TypeError(f"`budgets` must be a list of budgets, but got {budgets!r:.60}.")
@@ -137,20 +217,45 @@ def compare(
     chosen = tuple(solvers)
     for solver in chosen:
         check_solver(solver)
-    rows = []
-    for budget in budgets:
-        problem = Problem.from_profile(
-            profile, budget=budget, context_tokens=context_tokens, batch_size=batch_size
+    asked = tuple(budgets)
+    problems = [
+        Problem.from_profile(
+            profile,
+            budget=budget,
+            context_tokens=context_tokens,
+            batch_size=batch_size,
+            constraints=constraints,
+            risk=risk,
         )
-        rows += [ComparisonRow.of(budget, solve(problem, solver)) for solver in chosen]
-    return Comparison(tuple(rows))
+        for budget in asked
+    ]
+    warm_up(chosen)
+    rows = [
+        compare_one(budget, problem, solver)
+        for budget, problem in zip(asked, problems, strict=True)
+        for solver in chosen
+    ]
+    return Comparison(tuple(rows), model=profile.model, measure=profile.measure)
 
 
-def align(cells: tuple[str, ...], widths: list[int]) -> str:
-    """One line of a table: text to the left, numbers to the right."""
-    names = {"solver", "budget", "status"}
-    padded = (
-        cell.ljust(width) if heading in names else cell.rjust(width)
-        for heading, cell, width in zip(HEADINGS, cells, widths, strict=True)
-    )
-    return "  ".join(padded).rstrip()
+def compare_one(budget: Budget, problem: Problem, solver: Solver) -> ComparisonRow:
+    """Solve a problem, or say why the solver cannot."""
+    kinds = not_honoured(problem, solver)
+    if kinds:
+        note = f"cannot honour {' and '.join(kinds)}"
+        return ComparisonRow.refused(budget, problem, solver, note)
+    return ComparisonRow.of(budget, solve(problem, solver))
+
+
+def warm_up(solvers: Iterable[Solver]) -> None:
+    """Let every class of solver, with its defaults, solve a problem of two caches.
+
+    Defaults, because the settings may hold a costly objective or a storage.
+    """
+    geometry = Geometry("", 1, 2, 1, 1, "float32", (None,))
+    profile = Profile.from_importance([[2.0, 1.0]], geometry, kept_fraction=(0.25, 0.5, 1.0))
+    problem = Problem.from_profile(profile, budget="70%", context_tokens=4)
+    for make in dict.fromkeys(type(each) for each in solvers):
+        # one made for a certain model may not know this one, and need not
+        with suppress(Exception):
+            make().choose(problem)

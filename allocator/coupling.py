@@ -59,8 +59,37 @@ def broken_custom(function: ShareFunction, levels: Ints, shape: tuple[int, ...])
 
     share = np.zeros(shape)
     share[np.arange(len(levels)), levels] = 1.0
-    worst = max((largest(c.violation()) for c in function(cp.Constant(share))), default=0.0)
+    lines = custom_lines(function, cp.Constant(share))
+    worst = max((largest(line.violation()) for line in lines), default=0.0)
     return f"it misses a custom constraint by {worst:.3g}" if worst > TOLERANCE else ""
+
+
+def custom_lines(function: ShareFunction, share: Any) -> list[Any]:
+    """The cvxpy constraints that a custom function makes of shares.
+
+    Args:
+        function: The function.
+        share: Expression of shape [units, levels].
+
+    Raises:
+        TypeError: If it returns no list of cvxpy constraints.
+        ValueError: If one of them is not linear, or at least convex and piecewise linear.
+    """
+    from cvxpy import constraints as kinds
+
+    lines = function(share)
+    if not isinstance(lines, list | tuple):
+        raise TypeError(f"`function` must return a list of constraints, but got {lines!r:.60}.")
+    linear = (kinds.Inequality, kinds.Equality, kinds.NonPos, kinds.NonNeg, kinds.Zero)
+    for line in lines:
+        if not isinstance(line, kinds.Constraint):
+            raise TypeError(f"`function` must return cvxpy constraints, but got {line!r:.60}.")
+        if not (isinstance(line, linear) and line.is_dcp() and all(x.is_pwl() for x in line.args)):
+            raise ValueError(
+                "`function` must return constraints that are linear, or convex and piecewise"
+                f" linear as sums of abs and max are, but got {line!s:.60}."
+            )
+    return list(lines)
 
 
 def largest(residual: Any) -> float:

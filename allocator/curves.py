@@ -5,9 +5,12 @@ others are never best at any price.
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .arrays import Floats, Ints
+from .terms import Bools
+
+FEW = 8
+"""One bump in so many points is not worth another look at all of them."""
 
 
 def running_minimum(loss: Floats) -> Floats:
@@ -22,7 +25,7 @@ def running_minimum(loss: Floats) -> Floats:
     return np.minimum.accumulate(loss, axis=-1)
 
 
-def useful_levels(cost_bytes: Ints, loss: Floats) -> NDArray[np.bool_]:
+def useful_levels(cost_bytes: Ints, loss: Floats) -> Bools:
     """Which levels lose less than every cheaper one and no more than any of equal cost.
 
     Of equal levels the first is kept, so that along the kept levels cost strictly rises and loss
@@ -42,15 +45,16 @@ def useful_levels(cost_bytes: Ints, loss: Floats) -> NDArray[np.bool_]:
     last = np.minimum.accumulate(last[:, ::-1], axis=1)[:, ::-1]
     better = np.ones((units, levels), dtype=bool)
     better[:, 1:] = loss[:, 1:] < loss[:, :-1]
-    useful: NDArray[np.bool_] = better & (loss == np.take_along_axis(loss, last, axis=1))
+    useful: Bools = better & (loss == np.take_along_axis(loss, last, axis=1))
     return useful
 
 
-def lower_hull(cost_bytes: Ints, loss: Floats) -> NDArray[np.bool_]:
+def lower_hull(cost_bytes: Ints, loss: Floats) -> Bools:
     """Which levels are corners of the lower convex hull of their unit's curve.
 
-    The monotone chain of Andrew, run for all units side by side: each step adds one level to the
-    chain of a unit or takes one off it, so there are at most two steps per level.
+    First go the levels that a look at their neighbours rules out. On what is left the monotone
+    chain of Andrew runs for all units side by side: each step adds one level to the chain of a
+    unit or takes one off it, so there are at most two steps per level.
 
     Args:
         cost_bytes: Memory of each unit at each level, [units, levels], never falling.
@@ -72,7 +76,7 @@ def lower_hull(cost_bytes: Ints, loss: Floats) -> NDArray[np.bool_]:
     return mask
 
 
-def build_chains(x: Ints | Floats, y: Floats, count: Ints) -> NDArray[np.bool_]:
+def build_chains(x: Ints | Floats, y: Floats, count: Ints) -> Bools:
     """Corners of the lower convex hulls of many point sequences that lie one after another.
 
     Args:
@@ -83,7 +87,51 @@ def build_chains(x: Ints | Floats, y: Floats, count: Ints) -> NDArray[np.bool_]:
     Returns:
         Mask, [points].
     """
-    x = x.astype(np.float64)  # exact, and much faster to divide by
+    sequence = np.repeat(np.arange(len(count)), count)
+    points, bent = drop_bumps(x, y, sequence)
+    mask = np.zeros(len(x), dtype=bool)
+    mask[points] = True
+    rest = points[np.isin(sequence[points], bent)]
+    left = np.bincount(sequence[rest], minlength=len(count))[bent]
+    mask[rest] = chain_corners(x[rest], y[rest], left)
+    return mask
+
+
+def drop_bumps(x: Ints | Floats, y: Floats, sequence: Ints) -> tuple[Ints, Ints]:
+    """Take out the points on or above a line between their neighbours, again while it pays.
+
+    Args:
+        x: First coordinate, [points], strictly rising within a sequence.
+        y: Second coordinate, [points].
+        sequence: Sequence of each point, int64 [points].
+
+    Returns:
+        The points that are left, and the sequences of which they may not all be corners.
+    """
+    points = np.arange(len(x))
+    while True:
+        here = sequence[points]
+        slope = np.full(max(len(points) - 1, 0), np.nan)
+        within = here[1:] == here[:-1]
+        np.divide(np.diff(y[points]), np.diff(x[points]), out=slope, where=within)
+        # not so beside a NaN, which is where a sequence ends
+        bump = np.flatnonzero(slope[:-1] >= slope[1:]) + 1
+        points = np.delete(points, bump)
+        if len(bump) * FEW <= len(points):
+            return points, np.unique(here[bump])
+
+
+def chain_corners(x: Ints | Floats, y: Floats, count: Ints) -> Bools:
+    """The same as :func:`build_chains`, quick if most points are corners.
+
+    Args:
+        x: First coordinate, [points], strictly rising within a sequence.
+        y: Second coordinate, [points].
+        count: Points of each sequence, [units], at least 1; their sum is ``points``.
+
+    Returns:
+        Mask, [points].
+    """
     end = np.cumsum(count)
     base = end - count
     chain = np.zeros(len(x), dtype=np.int64)  # corners so far, a stack per sequence

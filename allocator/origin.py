@@ -19,6 +19,7 @@ class Origin:
             ``u % kv_heads``.
         capacity_tokens: Tokens a cache keeps at each level, int64 [units, levels].
         kept_fraction: Share of the context kept at each level, [levels].
+        loss: Loss of each unit at each level as measured, [units, levels]; it may rise.
         context_tokens: Longest context to plan for, in tokens.
         batch_size: Sequences that share the budget.
         model: Name or path of the model.
@@ -32,6 +33,7 @@ class Origin:
     geometry: Geometry
     capacity_tokens: Ints
     kept_fraction: Floats
+    loss: Floats
     context_tokens: int
     batch_size: int
     model: str
@@ -59,6 +61,7 @@ class Origin:
             geometry=geometry,
             capacity_tokens=capacity,
             kept_fraction=profile.kept_fraction,
+            loss=profile.loss.reshape(geometry.caches, -1),
             context_tokens=context_tokens,
             batch_size=batch_size,
             model=profile.model,

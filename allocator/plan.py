@@ -1,21 +1,23 @@
 """The decision: how many tokens each cache may keep, and the proof of how good that is."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
 from .arrays import Floats, Ints, int_array, refuse, same_values
 from .bytes_text import format_bytes
-from .certificate import Certificate
+from .certificate import MEAN, Certificate
 from .checks import check_count, check_text
 from .envelope import decode_text, seal, unseal
 from .files import FilePath, bad_file, read_whole, write_whole
 from .geometry import MOST_TOKENS, Geometry
 from .json_fields import read_field
+from .plan_curves import Curves
 from .settings import Settings, call_text, check_settings
 
 FORMAT = "kvbudget-plan"
-VERSION = 1
+VERSION = 2
 AXES = ("layers", "kv_heads")
 
 
@@ -35,6 +37,7 @@ class Plan:
         heuristic_settings: Its settings as (name, value) pairs.
         measure: Name of the measure that the loss is in.
         made_by: One readable line on how the profile behind the plan came about.
+        curves: The losses and constraints that the plan was made from, which :meth:`at` needs.
 
     Raises:
         TypeError: If a field has the wrong type.
@@ -53,6 +56,7 @@ class Plan:
     heuristic_settings: Settings
     measure: str
     made_by: str = ""
+    curves: Curves | None = None
 
     def __post_init__(self) -> None:
         """Copy and check every field."""
@@ -74,6 +78,7 @@ class Plan:
         for name, value in checked.items():
             object.__setattr__(self, name, value)
         self._check_capacity()
+        self._check_curves()
 
     def _check_capacity(self) -> None:
         """Refuse capacities that do not belong to the model, the context or the budget."""
@@ -90,6 +95,18 @@ class Plan:
             raise ValueError(
                 f"`capacity_tokens` must fit `budget_bytes`, but needs {self.used_bytes:,} bytes"
                 f" of {self.budget_bytes:,}."
+            )
+
+    def _check_curves(self) -> None:
+        """Refuse curves of another type or of another model."""
+        if self.curves is None:
+            return
+        if not isinstance(self.curves, Curves):
+            raise TypeError(f"`curves` must be Curves or None, but got {self.curves!r:.60}.")
+        if self.curves.loss.shape[:2] != self.capacity_tokens.shape:
+            raise ValueError(
+                f"`curves` must be of {self.capacity_tokens.shape} caches [layers, kv_heads],"
+                f" but got {self.curves.loss.shape[:2]}."
             )
 
     @property
@@ -118,6 +135,45 @@ class Plan:
         """How much of the loss a better plan could save at most, from 0 (none) to 1."""
         return self.certificate.gap
 
+    def at(self, context_tokens: int) -> "Plan":
+        """The best division of the same budget for a context of another length.
+
+        The batch size and the constraints stay; shares of the full cache in them are those of
+        the new context. The plan comes from ``Hull()``, or where constraints couple caches from
+        a solver that honours them, whatever solver made this one.
+
+        Args:
+            context_tokens: Longest context of the new plan, in tokens.
+
+        Raises:
+            InfeasibleBudget: If nothing fits the budget and the constraints at this length.
+            TypeError: If the length is not an integer.
+            ValueError: If the length is below 1, or the plan does not hold its curves.
+        """
+        # these modules make plans, so they cannot be imported first
+        from .solve import solve
+        from .solver_choice import solver_for
+
+        curves = self._known_curves()
+        problem = curves.problem(self, context_tokens=context_tokens, budget=self.budget_bytes)
+        return solve(problem, solver_for(curves.constraints)).plan
+
+    def _known_curves(self) -> Curves:
+        """The curves, or a refusal that says why there are none."""
+        if self.curves is not None:
+            return self.curves
+        if self.certificate.risk != MEAN:
+            raise ValueError(
+                "`context_tokens` must stay as it is in a plan for the risk"
+                f" {self.certificate.risk}, which needs the losses of every prompt."
+                " Allocate from the profile again."
+            )
+        raise ValueError(
+            "`context_tokens` must stay as it is in a plan without curves: it was made by hand, by"
+            " an older version, or with a constraint that files cannot hold, such as Custom."
+            " Allocate from the profile again."
+        )
+
     def save(self, path: FilePath) -> None:
         """Write the plan as JSON.
 
@@ -130,13 +186,14 @@ class Plan:
             "context_tokens": self.context_tokens,
             "batch_size": self.batch_size,
             "budget_bytes": self.budget_bytes,
-            "certificate": asdict(self.certificate),
+            "certificate": self.certificate.to_json(),
             "geometry": self.geometry.to_json(),
             "model": self.model,
             "heuristic": self.heuristic,
             "heuristic_settings": [list(pair) for pair in self.heuristic_settings],
             "measure": self.measure,
             "made_by": self.made_by,
+            "curves": None if self.curves is None else self.curves.to_json(),
         }
         write_whole(path, (seal(FORMAT, VERSION, content) + "\n").encode("ascii"))
 
@@ -164,6 +221,7 @@ class Plan:
                 heuristic_settings=tuple(read_field(record, "heuristic_settings", list)),
                 measure=read_field(record, "measure", str),
                 made_by=read_field(record, "made_by", str),
+                curves=read_curves(record),
             )
         except (TypeError, ValueError) as error:
             raise bad_file(path, "plan", error) from error
@@ -177,15 +235,30 @@ class Plan:
         tokens = self.capacity_tokens
         full = self.geometry.full_bytes(self.context_tokens, self.batch_size)
         heuristic = call_text(self.heuristic or "no heuristic", self.heuristic_settings)
-        return "\n".join(
-            (
-                f"Plan for {self.model or 'an unnamed model'}: {self.geometry}",
-                f"  memory    {format_bytes(self.used_bytes)} of a"
-                f" {format_bytes(self.budget_bytes)} budget"
-                f" (full cache: {format_bytes(full)}, batch size {self.batch_size})",
-                f"  caches    each keeps {tokens.min()} to {tokens.max()}"
-                f" of {self.context_tokens} tokens, {tokens.mean():.1f} on average",
-                f"  loss      {self.certificate} ({self.measure})",
-                f"  tokens    chosen by {heuristic}",
-            )
-        )
+        lines = [
+            f"Plan for {self.model or 'an unnamed model'}: {self.geometry}",
+            f"  memory    {format_bytes(self.used_bytes)} of a"
+            f" {format_bytes(self.budget_bytes)} budget"
+            f" (full cache: {format_bytes(full)}, batch size {self.batch_size})",
+            f"  caches    each keeps {tokens.min()} to {tokens.max()}"
+            f" of {self.context_tokens} tokens, {tokens.mean():.1f} on average",
+            f"  loss      {self.certificate} ({self.measure})",
+            f"  tokens    chosen by {heuristic}",
+        ]
+        if self.certificate.risk != MEAN:
+            lines.append(f"  risk      {self.certificate.risk}")
+        if self.certificate.constraints:
+            lines.append(f"  limits    {', '.join(self.certificate.constraints)}")
+        return "\n".join(lines)
+
+
+def read_curves(record: Mapping[str, object]) -> Curves | None:
+    """The curves in a plan's file; the first files had none.
+
+    Raises:
+        TypeError: If a field of them cannot be used.
+        ValueError: If they are no object, or a field is missing or cannot be used.
+    """
+    if record.get("curves") is None:
+        return None
+    return Curves.from_json(read_field(record, "curves", dict))

@@ -1,7 +1,7 @@
 """The decision to make, stated once: a multiple-choice knapsack."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from .curves import running_minimum
 from .origin import Origin
 from .profile import Profile
 from .risk import Mean, Risk, tail_mean
+from .terms import terms_of
 
 AXES = ("units", "levels")
 MOST_BYTES = 2**62
@@ -126,7 +127,7 @@ class Problem:
         """The problem of dividing a budget among the caches of a profiled model.
 
         A measured loss may rise a little with memory. The problem then takes the loss of the
-        best level that needs no more memory.
+        best level that needs no more memory and that the constraints allow.
 
         Args:
             profile: Measured losses; a unit is one of its caches, layer by layer.
@@ -151,10 +152,8 @@ class Problem:
         page_tokens = math.lcm(*(c.page_tokens for c in constraints if isinstance(c, WholePages)))
         origin = Origin.of(profile, context_tokens, batch_size, page_tokens)
         samples = loss_of_units(profile) if risk != Mean() else None
-        loss = (
-            profile.loss.reshape(geometry.caches, -1) if samples is None else samples.mean(axis=0)
-        )
-        return cls(
+        loss = origin.loss if samples is None else samples.mean(axis=0)
+        problem = cls(
             loss=running_minimum(loss),
             cost_bytes=origin.stored_tokens * geometry.bytes_per_token * batch_size,
             budget_bytes=parse_budget(budget, geometry, context_tokens, batch_size),
@@ -163,6 +162,10 @@ class Problem:
             sample_loss=samples,
             risk=risk,
         )
+        allowed = terms_of(problem).allowed
+        if allowed is None or samples is not None:
+            return problem
+        return replace(problem, loss=running_minimum(np.where(allowed, loss, np.inf)))
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -213,10 +216,10 @@ class Problem:
 
 
 def check_total(name: str, num_bytes: int) -> None:
-    """Refuse so many bytes that their sums would not be exact in floating point.
+    """Refuse so many bytes that sums of them would not be safe in 64 bits.
 
     Raises:
-        ValueError: If there are more than 2**53.
+        ValueError: If there are more than 2**62.
     """
     if num_bytes > MOST_BYTES:
         raise ValueError(

@@ -135,7 +135,8 @@ def rewrite_origin(origin: Origin | None, stand_in: Ints) -> Origin | None:
     if origin is None:
         return None
     capacity = np.take_along_axis(origin.capacity_tokens, stand_in, axis=1)
-    return replace(origin, capacity_tokens=capacity)
+    loss = np.take_along_axis(origin.loss, stand_in, axis=1)
+    return replace(origin, capacity_tokens=capacity, loss=loss)
 
 
 def expanding(function: ShareFunction, stand_in: Ints, group: Ints) -> ShareFunction:

@@ -20,6 +20,10 @@ from .problem import Problem
 
 # far above the rounding of a sum, far below any gap worth knowing
 SAFETY = 1e-14
+# all bytes at this price stay below the largest float; a lower price proves less, but no less truly
+MOST_PRICE = 1e280
+# of a difference, a product and their sum
+ROUNDING = 2.0**-51
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,10 +90,11 @@ def relax(problem: Problem) -> Relaxation:
         )
     levels, segments = hull_segments(problem)
     spent = np.cumsum(segments.cost_bytes)
+    left = min(left, problem.ceiling_bytes - problem.floor_bytes)
     whole = int(np.searchsorted(spent, left, side="right"))
     # later steps of a unit lead to higher levels
     np.maximum.at(levels, segments.unit[:whole], segments.level[:whole])
-    price = float(segments.worth[whole]) if whole < len(spent) else 0.0
+    price = min(float(segments.worth[whole]), MOST_PRICE) if whole < len(spent) else 0.0
     return Relaxation(levels, price, lagrangian_bound(problem, price, levels))
 
 
@@ -116,15 +121,32 @@ def lagrangian_bound(problem: Problem, price: float, levels: Ints) -> float:
         levels: Levels near the best ones at this price, int64 [units]; they only keep the
             arithmetic exact.
     """
-    at = levels[:, None]
-    base = np.take_along_axis(problem.loss, at, axis=1)
-    extra_bytes = problem.cost_bytes - np.take_along_axis(problem.cost_bytes, at, axis=1)
-    used = used_bytes(problem, levels)
-    saved = np.minimum(problem.loss - base + price * extra_bytes, 0.0).min(axis=1)
-    terms = [*base.ravel().tolist(), *saved.tolist()]
-    bound = math.fsum([*terms, -price * (problem.budget_bytes - used)])
-    bound -= SAFETY * math.fsum(abs(term) for term in terms)
+    price = min(price, MOST_PRICE)
+    base = np.take_along_axis(problem.loss, levels[:, None], axis=1)
+    saved = np.minimum(reduced_losses(problem, price, levels).min(axis=1), 0.0)
+    unspent = -price * (problem.budget_bytes - used_bytes(problem, levels))
+    terms = [*base.ravel().tolist(), *saved.tolist(), unspent]
+    bound = math.fsum(terms) - SAFETY * math.fsum(abs(term) for term in terms)
     return max(bound, least_loss(problem))
+
+
+def reduced_losses(problem: Problem, price: float, levels: Ints) -> Floats:
+    """What each level loses over the given ones, its extra bytes paid for, [units, levels].
+
+    Args:
+        problem: The knapsack.
+        price: Loss per byte, at least 0.
+        levels: Levels to count from, int64 [units].
+
+    Returns:
+        Values that rounding has made too small, never too large.
+    """
+    at = levels[:, None]
+    extra_loss = problem.loss - np.take_along_axis(problem.loss, at, axis=1)
+    paid = price * (problem.cost_bytes - np.take_along_axis(problem.cost_bytes, at, axis=1))
+    reduced: Floats = extra_loss + paid
+    reduced -= ROUNDING * (np.abs(extra_loss) + np.abs(paid))
+    return reduced
 
 
 def least_loss(problem: Problem) -> float:

@@ -8,10 +8,14 @@ import heapq
 
 import numpy as np
 
-from .arrays import Floats, Ints
+from .arrays import Ints
 from .problem import Problem
 from .relaxation import used_bytes
 
+NEVER = 2**63 - 1
+"""More bytes than any budget leaves."""
+LEAST_MISSES, UNITS_PER_MISS = 64, 16
+"""After how many offers that do not fit a look at all units is the cheaper way."""
 Offer = tuple[float, int, int]
 """Minus the loss removed per byte, the unit, the level: the smallest offer is the best."""
 
@@ -31,10 +35,11 @@ def fill(problem: Problem, levels: Ints) -> Ints:
         and none could lose the same with less memory.
     """
     levels = trim(problem, levels)
-    left = problem.budget_bytes - used_bytes(problem, levels)
+    left = min(problem.budget_bytes, problem.ceiling_bytes) - used_bytes(problem, levels)
     cheapest = cheapest_steps(problem, levels)
     offers = best_offers(problem, levels, np.flatnonzero(cheapest <= left), left)
     heapq.heapify(offers)
+    misses, patience = 0, LEAST_MISSES + len(levels) // UNITS_PER_MISS
     while offers:
         _, unit, level = heapq.heappop(offers)
         price = int(problem.cost_bytes[unit, level] - problem.cost_bytes[unit, levels[unit]])
@@ -42,8 +47,15 @@ def fill(problem: Problem, levels: Ints) -> Ints:
             left -= price
             levels[unit] = level
             cheapest[unit] = 0  # not known any more
+        else:
+            misses += 1
+        if misses > patience:
+            # many old offers do not fit any more: look at all units together
+            offers = best_offers(problem, levels, np.flatnonzero(cheapest <= left), left)
+            heapq.heapify(offers)
+            misses = 0
         # spares most units a look when little is left
-        if cheapest[unit] <= left:
+        elif cheapest[unit] <= left:
             for offer in best_offers(problem, levels, np.array([unit]), left):
                 heapq.heappush(offers, offer)
     return levels
@@ -71,12 +83,12 @@ def best_offers(problem: Problem, levels: Ints, units: Ints, left: int) -> list[
     return [(-value, unit, to) for value, unit, to in offers if value > 0]
 
 
-def cheapest_steps(problem: Problem, levels: Ints) -> Floats:
-    """Bytes from each unit's level to the next one that loses less, [units]; or infinity."""
+def cheapest_steps(problem: Problem, levels: Ints) -> Ints:
+    """Bytes from each unit's level to the next one that loses less, [units]; or ``NEVER``."""
     units = np.arange(len(levels))
     better = problem.loss < problem.loss[units, levels, None]
     price = problem.cost_bytes[units, better.argmax(axis=1)] - problem.cost_bytes[units, levels]
-    return np.where(better.any(axis=1), price, np.inf)
+    return np.where(better.any(axis=1), price, NEVER)
 
 
 def trim(problem: Problem, levels: Ints) -> Ints:

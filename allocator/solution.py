@@ -8,10 +8,12 @@ import numpy as np
 from .arrays import Ints, same_values
 from .bytes_text import format_bytes, format_pair
 from .certificate import Certificate
+from .constraint_json import describe
 from .coupling import violation
 from .errors import InfeasibleBudget
 from .origin import Origin
 from .plan import Plan
+from .plan_curves import Curves
 from .problem import Problem
 from .reduction import reduce
 from .status import Status
@@ -67,28 +69,7 @@ class Solution:
             InfeasibleBudget: If no plan fits the budget.
             ValueError: If the problem was not made from a profile.
         """
-        if not self.status.has_plan:
-            raise InfeasibleBudget(refusal(self.problem))
-        origin = self.problem.origin
-        if origin is None:
-            raise ValueError(
-                "`problem` must come from Problem.from_profile to give a plan,"
-                " but was made from arrays. Use the solution's levels."
-            )
-        capacity = np.take_along_axis(origin.capacity_tokens, self.levels[:, None], axis=1)
-        return Plan(
-            capacity_tokens=capacity.reshape(origin.geometry.layers, origin.geometry.kv_heads),
-            context_tokens=origin.context_tokens,
-            batch_size=origin.batch_size,
-            budget_bytes=self.problem.budget_bytes,
-            certificate=Certificate(self.solver, self.status.name, self.loss, self.bound, self.gap),
-            geometry=origin.geometry,
-            model=origin.model,
-            heuristic=origin.heuristic,
-            heuristic_settings=origin.heuristic_settings,
-            measure=origin.measure,
-            made_by=origin.made_by,
-        )
+        return plan_of(self, Curves.of(self.problem) if self.status.has_plan else None)
 
     def __eq__(self, other: object) -> bool:
         """Whether every field but the time is equal."""
@@ -105,6 +86,55 @@ class Solution:
             f"  memory  {format_bytes(self.used_bytes)} of {budget}\n"
             f"  time    {1000 * self.seconds:.1f} ms"
         )
+
+
+def plan_of(solution: Solution, curves: Curves | None) -> Plan:
+    """The plan of a solution.
+
+    Args:
+        solution: The chosen levels.
+        curves: What the plan shall remember of the problem.
+
+    Raises:
+        InfeasibleBudget: If no plan fits the budget.
+        ValueError: If the problem was not made from a profile.
+    """
+    if not solution.status.has_plan:
+        raise InfeasibleBudget(refusal(solution.problem))
+    origin = solution.problem.origin
+    if origin is None:
+        raise ValueError(
+            "`problem` must come from Problem.from_profile to give a plan,"
+            " but was made from arrays. Use the solution's levels."
+        )
+    capacity = np.take_along_axis(origin.capacity_tokens, solution.levels[:, None], axis=1)
+    return Plan(
+        capacity_tokens=capacity.reshape(origin.geometry.layers, origin.geometry.kv_heads),
+        context_tokens=origin.context_tokens,
+        batch_size=origin.batch_size,
+        budget_bytes=solution.problem.budget_bytes,
+        certificate=certify(solution),
+        geometry=origin.geometry,
+        model=origin.model,
+        heuristic=origin.heuristic,
+        heuristic_settings=origin.heuristic_settings,
+        measure=origin.measure,
+        made_by=origin.made_by,
+        curves=curves,
+    )
+
+
+def certify(solution: Solution) -> Certificate:
+    """What a solution proves, without its problem."""
+    return Certificate(
+        solver=solution.solver,
+        status=solution.status.name,
+        loss=solution.loss,
+        bound=solution.bound,
+        gap=solution.gap,
+        risk=repr(solution.problem.risk),
+        constraints=tuple(map(describe, solution.problem.constraints)),
+    )
 
 
 def refusal(problem: Problem) -> str:

@@ -19,12 +19,9 @@ from .reduction import reduce
 from .relaxation import hull_bound, used_bytes
 from .risk import Mean, Risk
 from .solution import Solution
-from .solver import Choice, Solver
+from .solver import CLOSED, Choice, Solver
 from .status import Status
 from .terms import terms_of
-
-CLOSED = 1e-12
-"""Relative gap below which loss and bound are equal but for rounding."""
 
 
 def solve(problem: Problem, solver: Solver) -> Solution:
@@ -142,17 +139,29 @@ def solver_name(solver: Solver) -> str:
     return type(solver).__name__ + (f"({', '.join(changed)})" if changed else "")
 
 
+def asked_of_solvers(problem: Problem) -> set[type[Constraint] | type[Risk]]:
+    """Classes of the coupling constraints and of the risk that a solver must honour."""
+    asked: set[type[Constraint] | type[Risk]] = {
+        type(constraint) for constraint in problem.constraints if constraint.couples
+    }
+    return asked if problem.risk == Mean() else asked | {type(problem.risk)}
+
+
+def not_honoured(problem: Problem, solver: Solver) -> list[str]:
+    """Names of those that a solver cannot honour."""
+    return sorted(kind.__name__ for kind in asked_of_solvers(problem) - solver.honours)
+
+
 def check_honoured(problem: Problem, solver: Solver) -> None:
     """Refuse a solver that cannot honour what a problem asks for.
 
     Raises:
         ValueError: If there is such a thing; the message names solvers that can.
     """
-    asked = {type(constraint) for constraint in problem.constraints if constraint.couples}
-    wanted = asked if problem.risk == Mean() else asked | {type(problem.risk)}
-    missing = sorted(kind.__name__ for kind in wanted - solver.honours)
+    missing = not_honoured(problem, solver)
     if missing:
-        able = [name for name in solvers.__all__ if wanted <= getattr(solvers, name).honours]
+        asked = asked_of_solvers(problem)
+        able = [name for name in solvers.__all__ if asked <= getattr(solvers, name).honours]
         raise ValueError(
             f"`solver` must honour {' and '.join(missing)}, but got {solver_name(solver)}."
             f" Solvers that can: {', '.join(able) or 'none'}."

@@ -10,6 +10,9 @@ from .problem import Problem
 from .risk import Risk
 from .status import Status
 
+CLOSED = 1e-12
+"""Relative gap below which loss and bound are equal but for rounding."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Choice:

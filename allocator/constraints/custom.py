@@ -16,7 +16,8 @@ class Custom(Constraint):
 
     The function gets an expression ``share`` of shape [units, levels], 1 at the level that a unit
     takes and 0 elsewhere (between the two in a linear relaxation), and returns a list of cvxpy
-    constraints that must be convex. For example, at least half of the units at their top level::
+    constraints. They must be linear, or convex and piecewise linear, as sums of ``cp.abs`` and
+    ``cp.maximum`` are. For example, at least half of the units at their top level::
 
         Custom(lambda share: [cp.sum(share[:, -1]) >= share.shape[0] / 2])
 

@@ -10,10 +10,15 @@ Reference:
 
 import heapq
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
+from kvbudget.allocator.constraint import Constraint
+from kvbudget.allocator.constraints import ByteLimit
+from kvbudget.allocator.coupled.stacked import stack
 from kvbudget.allocator.problem import Problem
+from kvbudget.allocator.risk import Risk
 from kvbudget.allocator.rounding import trim
 from kvbudget.allocator.solver import Choice, Solver
 
@@ -24,25 +29,30 @@ class Greedy(Solver):
 
     It looks one level ahead on the curves as measured. Where a curve is not convex it may stall:
     a step that removes little hides a later one that removes much. A unit whose next level does
-    not fit is skipped from then on. ``Hull`` has neither fault.
+    not fit is skipped from then on. ``Hull`` has neither fault. It judges a step by the bytes of
+    the total budget; the other limits only stop it.
     """
+
+    honours: ClassVar[frozenset[type[Constraint] | type[Risk]]] = frozenset({ByteLimit})
 
     def choose(self, problem: Problem) -> Choice:
         """Buy one level at a time, most loss removed per byte first, ties to the lower unit."""
-        price = np.diff(problem.cost_bytes)  # [units, levels - 1]
+        stacked = stack(problem)
+        extra_bytes = np.diff(stacked.cost_bytes)  # [limits, units, levels - 1]
+        price = extra_bytes[0]  # [units, levels - 1]
         gain = -np.diff(problem.loss)  # [units, levels - 1]
         free = np.full(gain.shape, np.inf)
         worth = np.divide(gain, price, out=free, where=price > 0)
         levels = np.zeros(len(problem.loss), dtype=np.int64)
-        left = problem.budget_bytes - problem.floor_bytes
+        spare = stacked.spare_bytes(levels)  # [limits]
         upgrades = [(-first, unit) for unit, first in enumerate(worth[:, :1].ravel().tolist())]
         heapq.heapify(upgrades)
         while upgrades:
             _, unit = heapq.heappop(upgrades)
-            cost = int(price[unit, levels[unit]])
-            if cost > left:
+            extra = extra_bytes[:, unit, levels[unit]]
+            if (extra > spare).any():
                 continue
-            left -= cost
+            spare -= extra
             levels[unit] += 1
             if levels[unit] < price.shape[1]:
                 heapq.heappush(upgrades, (-float(worth[unit, levels[unit]]), unit))

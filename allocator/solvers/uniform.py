@@ -5,10 +5,15 @@ Reference:
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
+from kvbudget.allocator.constraint import Constraint
+from kvbudget.allocator.constraints import ByteLimit
+from kvbudget.allocator.coupled.stacked import stack
 from kvbudget.allocator.problem import Problem
+from kvbudget.allocator.risk import CVaR, Risk, WorstSample
 from kvbudget.allocator.solver import Choice, Solver
 
 
@@ -20,8 +25,14 @@ class Uniform(Solver):
     share of the budget itself: for a budget of 25 % a level that keeps 0.25.
     """
 
+    honours: ClassVar[frozenset[type[Constraint] | type[Risk]]] = frozenset(
+        {ByteLimit, WorstSample, CVaR}
+    )
+
     def choose(self, problem: Problem) -> Choice:
-        """Choose the largest common level that fits."""
-        fits = problem.cost_bytes.sum(axis=0) <= problem.budget_bytes  # [levels]
+        """Choose the largest common level that fits every limit."""
+        stacked = stack(problem)
+        used = stacked.cost_bytes.sum(axis=1)  # [limits, levels]
+        fits = (used <= stacked.most_bytes[:, None]).all(axis=0)  # [levels]
         level = np.flatnonzero(fits)[-1]
         return Choice(np.full(len(problem.loss), level, dtype=np.int64))

@@ -18,20 +18,30 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from kvbudget import heuristics as heuristics
     from kvbudget.allocator import BadFile as BadFile
+    from kvbudget.allocator import Choice as Choice
     from kvbudget.allocator import Comparison as Comparison
+    from kvbudget.allocator import CVaR as CVaR
     from kvbudget.allocator import Geometry as Geometry
     from kvbudget.allocator import InfeasibleBudget as InfeasibleBudget
     from kvbudget.allocator import KVBudgetError as KVBudgetError
+    from kvbudget.allocator import Mean as Mean
+    from kvbudget.allocator import Path as Path
     from kvbudget.allocator import Plan as Plan
     from kvbudget.allocator import Problem as Problem
     from kvbudget.allocator import Profile as Profile
     from kvbudget.allocator import Solution as Solution
+    from kvbudget.allocator import Solver as Solver
     from kvbudget.allocator import Tokens as Tokens
     from kvbudget.allocator import UnsupportedModel as UnsupportedModel
+    from kvbudget.allocator import WorstSample as WorstSample
     from kvbudget.allocator import WrongModel as WrongModel
     from kvbudget.allocator import allocate as allocate
     from kvbudget.allocator import compare as compare
+    from kvbudget.allocator import constraints as constraints
+    from kvbudget.allocator import search_front as search_front
+    from kvbudget.allocator import search_plans as search_plans
     from kvbudget.allocator import solve as solve
+    from kvbudget.allocator import solve_path as solve_path
     from kvbudget.allocator import solvers as solvers
     from kvbudget.reference import reference_model as reference_model
     from kvbudget.runtime import budgeted as budgeted
@@ -42,48 +52,68 @@ __version__ = "0.1.0"
 
 _HOME = {
     "BadFile": "kvbudget.allocator",
+    "CVaR": "kvbudget.allocator",
+    "Choice": "kvbudget.allocator",
     "Comparison": "kvbudget.allocator",
     "Geometry": "kvbudget.allocator",
     "InfeasibleBudget": "kvbudget.allocator",
     "KVBudgetError": "kvbudget.allocator",
+    "Mean": "kvbudget.allocator",
+    "Path": "kvbudget.allocator",
     "Plan": "kvbudget.allocator",
     "Problem": "kvbudget.allocator",
     "Profile": "kvbudget.allocator",
     "Solution": "kvbudget.allocator",
+    "Solver": "kvbudget.allocator",
     "Tokens": "kvbudget.allocator",
     "UnsupportedModel": "kvbudget.allocator",
+    "WorstSample": "kvbudget.allocator",
     "WrongModel": "kvbudget.allocator",
     "allocate": "kvbudget.allocator",
     "budgeted": "kvbudget.runtime",
     "compare": "kvbudget.allocator",
+    "constraints": "kvbudget.allocator",
     "measure_importance": "kvbudget.runtime",
     "measure_profile": "kvbudget.runtime",
     "reference_model": "kvbudget.reference",
+    "search_front": "kvbudget.allocator",
+    "search_plans": "kvbudget.allocator",
     "solve": "kvbudget.allocator",
+    "solve_path": "kvbudget.allocator",
     "solvers": "kvbudget.allocator",
 }
 
 __all__ = [
     "BadFile",
+    "CVaR",
+    "Choice",
     "Comparison",
     "Geometry",
     "InfeasibleBudget",
     "KVBudgetError",
+    "Mean",
+    "Path",
     "Plan",
     "Problem",
     "Profile",
     "Solution",
+    "Solver",
     "Tokens",
     "UnsupportedModel",
+    "WorstSample",
     "WrongModel",
     "allocate",
     "budgeted",
     "compare",
+    "constraints",
     "heuristics",
     "measure_importance",
     "measure_profile",
     "reference_model",
+    "search_front",
+    "search_plans",
     "solve",
+    "solve_path",
     "solvers",
 ]
 

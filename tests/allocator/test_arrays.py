@@ -30,3 +30,11 @@ def test_arrays_are_the_same_only_in_shape_and_content() -> None:
     assert not same(np.ones(3), np.ones((1, 3)))
     assert not same(np.ones(3), np.zeros(3))
     assert same("a", "a")
+
+
+def test_nothing_differs_from_an_array() -> None:
+    array = np.zeros((2, 2))
+    assert not same(None, array)
+    assert not same(array, None)
+    assert same(array, array.copy())
+    assert same(None, None)

@@ -1,4 +1,5 @@
-from dataclasses import asdict, replace
+import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -6,6 +7,7 @@ import pytest
 from kvbudget.allocator import Certificate
 
 GOOD = Certificate("Hull", "FEASIBLE", 2.0, 1.0, 0.5)
+OLDER = ("solver", "status", "loss", "bound", "gap")
 
 
 @pytest.mark.parametrize(
@@ -18,6 +20,9 @@ GOOD = Certificate("Hull", "FEASIBLE", 2.0, 1.0, 0.5)
         ({"status": "INFEASIBLE"}, ValueError, "`status` must be one of"),
         ({"status": "great"}, ValueError, "`status` must be one of"),
         ({"solver": None}, TypeError, "`solver` must be a string"),
+        ({"risk": None}, TypeError, "`risk` must be a string"),
+        ({"constraints": "LeastTokens"}, TypeError, "`constraints` must be a tuple of strings"),
+        ({"constraints": (1,)}, TypeError, "`constraints` must be a string"),
     ],
 )
 def test_a_bad_certificate_is_refused(
@@ -34,7 +39,31 @@ def test_a_certificate_says_how_good_the_plan_is() -> None:
 
 
 def test_json_gives_the_same_certificate_back() -> None:
-    assert Certificate.from_json(asdict(GOOD)) == GOOD
-    assert Certificate.from_json({**asdict(GOOD), "loss": 2}).loss == 2.0
-    with pytest.raises(ValueError, match="the field `bound` must be a number, but is None"):
-        Certificate.from_json({**asdict(GOOD), "bound": None})
+    careful = replace(
+        GOOD, risk="CVaR(level=0.9)", constraints=("LeastTokens(tokens=64)", "Custom")
+    )
+    for certificate in (GOOD, careful):
+        record = json.loads(json.dumps(certificate.to_json()))
+        assert Certificate.from_json(record) == certificate
+        assert Certificate.from_json({**record, "loss": 2}).loss == 2.0
+        with pytest.raises(ValueError, match="the field `bound` must be a number, but is None"):
+            Certificate.from_json({**record, "bound": None})
+
+
+def test_an_older_certificate_knows_no_risk_and_no_constraints() -> None:
+    older = {name: value for name, value in GOOD.to_json().items() if name in OLDER}
+    assert len(older) == len(OLDER)
+    assert Certificate.from_json(older) == GOOD
+    assert (GOOD.risk, GOOD.constraints) == ("Mean()", ())
+
+
+@pytest.mark.parametrize("changes", [{"risk": None}, {"constraints": "x"}, {"constraints": [1]}])
+def test_what_is_there_must_be_of_the_right_type(changes: dict[str, Any]) -> None:
+    with pytest.raises((TypeError, ValueError), match=f"`{next(iter(changes))}` must be"):
+        Certificate.from_json({**GOOD.to_json(), **changes})
+
+
+def test_constraints_are_held_as_a_tuple() -> None:
+    listed: Any = ["Custom"]
+    assert replace(GOOD, constraints=listed).constraints == ("Custom",)
+    assert hash(replace(GOOD, constraints=listed))

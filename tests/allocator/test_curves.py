@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from scipy.spatial import ConvexHull
 
 from kvbudget.allocator import lower_hull, running_minimum
+from kvbudget.allocator.curves import build_chains
 
 Array = np.ndarray[Any, Any]
 
@@ -96,3 +97,31 @@ def test_the_running_minimum_never_rises_and_never_adds() -> None:
     loss = np.array([[3.0, 4.0, 1.0, 2.0], [0.0, 0.0, 5.0, 0.0]])
     assert running_minimum(loss).tolist() == [[3, 3, 1, 1], [0, 0, 0, 0]]
     assert loss[0, 1] == 4.0
+
+
+@settings(max_examples=200)
+@given(st.integers(0, 2**32), st.integers(2, 60))
+def test_bends_of_every_kind_leave_only_corners(seed: int, levels: int) -> None:
+    # bumps of all widths, some of which no look at direct neighbours shows
+    rng = np.random.default_rng(seed)
+    cost = np.cumsum(rng.integers(1, 4, (3, levels)), axis=1)
+    drops = rng.integers(0, 3, (3, levels)) * rng.integers(0, 2, (3, 1)) + rng.integers(0, 9)
+    drops[:, rng.integers(0, levels)] += rng.integers(0, 200)
+    loss = 1e6 - np.cumsum(drops, axis=1)
+    mask = lower_hull(cost, loss)
+    for unit in range(3):
+        assert np.flatnonzero(mask[unit]).tolist() == slow_hull(cost[unit], loss[unit])
+
+
+def test_bytes_that_are_equal_as_floats_are_told_apart() -> None:
+    huge = 2**61
+    cost = huge + np.arange(4)[None]
+    assert float(huge) == float(huge + 3)
+    assert lower_hull(cost, np.array([[9.0, 5.0, 4.0, 3.5]])).all()
+    bent = lower_hull(cost, np.array([[9.0, 8.0, 4.0, 3.5]]))
+    assert np.flatnonzero(bent[0]).tolist() == [0, 2, 3]
+
+
+def test_no_hull_of_no_curves_at_all() -> None:
+    none = np.zeros(0, dtype=np.int64)
+    assert build_chains(none, none.astype(float), none).tolist() == []

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kvbudget.allocator import BadFile, Plan, Profile
+from kvbudget.allocator import DEFAULT_LEVELS, BadFile, Geometry, Plan, Profile, allocate
+from kvbudget.allocator.constraints import EqualInLayer, LeastTokens, Protected, WholePages
 from kvbudget.allocator.envelope import seal
 
 
@@ -46,7 +47,7 @@ def forge(path: Path, saved: Path, changes: dict[str, Any]) -> None:
     for name in ("format", "version", "sha256"):
         record.pop(name)
     content = {name: value for name, value in record.items() if value is not ...}
-    path.write_text(seal("kvbudget-plan", 1, content))
+    path.write_text(seal("kvbudget-plan", 2, content))
 
 
 def test_a_saved_plan_loads_equal(plan: Plan, saved: Path) -> None:
@@ -69,9 +70,12 @@ def test_any_plan_survives_the_round_trip(
 
 def test_the_file_is_json_that_people_can_read(plan: Plan, saved: Path) -> None:
     record = json.loads(saved.read_text(encoding="ascii"))
-    assert (record["format"], record["version"]) == ("kvbudget-plan", 1)
+    assert (record["format"], record["version"]) == ("kvbudget-plan", 2)
     assert record["capacity_tokens"] == plan.capacity_tokens.tolist()
     assert record["certificate"]["solver"] == "Hull"
+    assert record["certificate"]["risk"] == "Mean()"
+    assert plan.curves is not None
+    assert record["curves"]["loss"] == plan.curves.loss.tolist()
 
 
 def test_every_truncation_is_a_bad_file(saved: Path, spare: Path) -> None:
@@ -134,7 +138,7 @@ def test_a_plan_and_a_profile_are_told_apart(plan: Plan, profile: Profile, tmp_p
 
 
 def test_a_newer_file_is_refused_as_newer(saved: Path, tmp_path: Path) -> None:
-    (tmp_path / "x").write_text(saved.read_text().replace('"version": 1', '"version": 2'))
+    (tmp_path / "x").write_text(saved.read_text().replace('"version": 2', '"version": 3'))
     with pytest.raises(BadFile, match="was written by a newer version"):
         Plan.load(tmp_path / "x")
 
@@ -180,6 +184,8 @@ def test_a_field_that_is_missing_or_of_another_type_is_named(
         ({"batch_size": 10**25}, "`batch_size` must be at most"),
         ({"certificate": {}}, "the field `solver` is missing"),
         ({"geometry": []}, "the field `geometry` must be an object"),
+        ({"curves": []}, "the field `curves` must be an object"),
+        ({"curves": {}}, "the field `loss` is missing"),
     ],
 )
 def test_well_sealed_nonsense_is_refused(
@@ -189,6 +195,72 @@ def test_well_sealed_nonsense_is_refused(
     with pytest.raises(BadFile) as caught:
         Plan.load(tmp_path / "x")
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"loss": [[[1, 0]] * 2] * 2}, "`curves` must be of (3, 2) caches"),
+        ({"loss": [[[1, "0"]] * 2] * 3}, "`loss` must hold real numbers"),
+        ({"loss": [[[-1, 0]] * 2] * 3}, "`loss` must be at least 0"),
+        ({"loss": [[[1, 0], [1]]] * 3}, "`loss` must be a rectangular array"),
+        ({"loss": [[[1]] * 2] * 3}, "`loss` must have one entry per level"),
+        ({"kept_fraction": [0.5, 0.9]}, "`kept_fraction` must rise strictly"),
+        ({"kept_fraction": None}, "the field `kept_fraction` must be a list"),
+        ({"constraints": {}}, "the field `constraints` must be a list"),
+        ({"constraints": [{"name": "eval"}]}, "the constraint 'eval' is not known"),
+        ({"constraints": [{"name": "LeastTokens", "tokens": 0}]}, "`tokens` must be at least 1"),
+    ],
+)
+def test_curves_that_cannot_be_used_are_refused(
+    saved: Path, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    curves = {"kept_fraction": [0.5, 1], "loss": [[[1, 0]] * 2] * 3, "constraints": []}
+    forge(tmp_path / "x", saved, {"curves": curves})
+    assert Plan.load(tmp_path / "x").curves is not None
+    forge(tmp_path / "x", saved, {"curves": {**curves, **changes}})
+    with pytest.raises(BadFile) as caught:
+        Plan.load(tmp_path / "x")
+    assert message in str(caught.value)
+
+
+def test_a_file_of_version_1_loads_without_curves(plan: Plan, saved: Path, tmp_path: Path) -> None:
+    record = json.loads(saved.read_text())
+    for name in ("format", "version", "sha256", "curves"):
+        record.pop(name)
+    for name in ("risk", "constraints"):
+        record["certificate"].pop(name)
+    (tmp_path / "x").write_text(seal("kvbudget-plan", 1, record))
+    assert Plan.load(tmp_path / "x") == replace(plan, curves=None)
+
+
+def test_a_loaded_plan_is_divided_for_another_context(plan: Plan, saved: Path) -> None:
+    assert Plan.load(saved).at(250) == plan.at(250)
+
+
+@pytest.mark.parametrize(
+    "constraints",
+    [(EqualInLayer(layers=(0, 2)), LeastTokens(12)), (WholePages(8), Protected(kv_heads=(1,)))],
+)
+def test_constraints_survive_the_round_trip(
+    profile: Profile, tmp_path: Path, constraints: Any
+) -> None:
+    plan = allocate(profile, budget="80%", context_tokens=100, constraints=constraints)
+    plan.save(tmp_path / "x")
+    loaded = Plan.load(tmp_path / "x")
+    assert loaded == plan
+    assert loaded.curves is not None
+    assert loaded.curves.constraints == constraints
+    assert loaded.at(70) == plan.at(70)
+
+
+def test_the_file_of_a_large_model_stays_small(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    loss = np.sort(rng.exponential(size=(32, 8, 19)) * 1e-5, axis=-1)[..., ::-1]
+    geometry = Geometry("LlamaForCausalLM", 32, 8, 128, 128, "bfloat16", (None,) * 32)
+    profile = Profile(loss, loss[None], DEFAULT_LEVELS, geometry, "m", "h", (), "divergence")
+    allocate(profile, budget="25%", context_tokens=32_768).save(tmp_path / "x")
+    assert (tmp_path / "x").stat().st_size < 150_000
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "1e999", "9" * 400, "9" * 5000])

@@ -156,3 +156,17 @@ def test_it_reads_well() -> None:
     text = str(Problem(LOSS, COST, 2048))
     assert "2 units with 2 levels each, budget 2.0 KiB" in text
     assert "3 B, loss 7" in text
+
+
+def test_a_level_that_is_not_allowed_lends_its_loss_to_no_other(
+    make_profile: Callable[..., Profile],
+) -> None:
+    loss = np.broadcast_to([5.0, 1.0, 3.0, 0.0], (3, 2, 4))  # 10, 25, 50 and 100 of 100 tokens
+    request: dict[str, Any] = {"budget": "100%", "context_tokens": 100}
+    free = Problem.from_profile(make_profile(loss=loss), **request)
+    assert free.loss[0].tolist() == [5.0, 1.0, 1.0, 0.0]
+    bound = Problem.from_profile(
+        make_profile(loss=loss), constraints=(LeastTokens(30, layers=[0]),), **request
+    )
+    assert bound.loss[0].tolist() == [np.inf, np.inf, 3.0, 0.0]
+    assert bound.loss[5].tolist() == free.loss[5].tolist()

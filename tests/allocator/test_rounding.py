@@ -1,8 +1,9 @@
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvbudget.allocator import Problem
+from kvbudget.allocator import Problem, rounding
 from kvbudget.allocator.relaxation import used_bytes
 from kvbudget.allocator.rounding import best_offers, fill, shrink, trim
 
@@ -107,3 +108,35 @@ def test_trimming_finds_the_lowest_level_of_equal_loss() -> None:
     problem = Problem([[9.0, 4.0, 4.0, 4.0]], [[0, 1, 2, 3]], 9)
     assert trim(problem, np.array([3])).tolist() == [1]
     assert trim(problem, np.array([0])).tolist() == [0]
+
+
+def test_the_last_byte_of_a_huge_budget_is_neither_lost_nor_overspent() -> None:
+    huge = 2**60
+    problem = Problem([[9.0, 1.0], [5.0, 4.0]], [[0, huge], [0, huge + 1]], 2 * huge)
+    assert fill(problem, np.array([1, 0])).tolist() == [1, 0]
+    problem = Problem([[9.0, 1.0], [5.0, 4.0]], [[0, huge - 1], [0, huge + 1]], 2 * huge)
+    assert fill(problem, np.array([1, 0])).tolist() == [1, 1]
+
+
+def test_a_budget_far_above_all_costs_buys_everything() -> None:
+    problem = Problem([[9.0, 1.0]], [[1, 2**62]], 2**63 - 1)
+    assert fill(problem, lowest(problem)).tolist() == [1]
+    assert shrink(problem, np.array([1])).tolist() == [1]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_looking_at_one_unit_or_at_all_of_them_gives_the_same_plan(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # equal units: as soon as one has moved, the offers of all others are too dear
+    rng = np.random.default_rng(seed)
+    cost = np.broadcast_to(np.cumsum(rng.integers(1, 99, 12)), (300, 12))
+    loss = np.broadcast_to(np.sort(rng.exponential(size=12))[::-1], (300, 12))
+    problem = Problem(loss, cost, int(cost[:, 0].sum() + cost[0, -1] * 3 // 2))
+    plans = []
+    for misses in (0, 10**9):
+        monkeypatch.setattr(rounding, "LEAST_MISSES", misses)
+        monkeypatch.setattr(rounding, "UNITS_PER_MISS", 10**9)
+        plans.append(fill(problem, lowest(problem)).tolist())
+    assert plans[0] == plans[1]
+    assert max(plans[0]) > 0

@@ -1,5 +1,6 @@
 """Bad input gives one clear sentence and exit code 2, no stack trace, and leaves nothing behind."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -87,6 +88,73 @@ def test_an_unknown_solver_is_answered_with_the_names(refused, profile_file):
     assert sentence.endswith("Did you mean 'hull'?")
 
 
+@pytest.mark.parametrize("command", ["allocate", "compare"])
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("--risk", "best", "`--risk` must be mean, worst, or cvar:0.9"),
+        ("--risk", "cvar:2", "at least 0 and below 1"),
+        ("--layer-budget", "2GiB", "`--layer-budget` must read like 0-15=2GiB"),
+        ("--head-budget", "0=banana", "must be a number with a unit"),
+        ("--layer-budget", "0-7=1KiB", "`layers` must be in 0..1, but got 7"),
+        ("--head-budget", "2=1KiB", "`kv_heads` must be in 0..1, but got 2"),
+        ("--protect-layer", "9", "`layers` must be in 0..1, but got 9"),
+    ],
+)
+def test_a_limit_that_cannot_be(refused, profile_file, command, option, value, words):
+    arguments = ("--budget", "50%", "--context", 200, option, value)
+    assert words in refused(command, profile_file, *arguments)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--least-tokens", 0),
+        ("--most-tokens", -1),
+        ("--page-tokens", 0),
+        ("--most-capacities", 0),
+        ("--protect-layer", -1),
+        ("--least-tokens", "many"),
+    ],
+)
+def test_a_number_out_of_range_is_refused_by_its_option(run, profile_file, option, value):
+    done = run("allocate", profile_file, "--budget", "50%", "--context", 200, option, value)
+    assert done.code == 2
+    assert option in done.err
+    assert "Traceback" not in done.err
+
+
+def test_limits_that_leave_nothing(refused, profile_file):
+    arguments = ("--budget", "50%", "--context", 200, "--least-tokens", 90, "--most-tokens", 60)
+    assert "No plan meets the constraints" in refused("allocate", profile_file, *arguments)
+
+
+def test_a_solver_that_cannot_honour_a_limit(refused, profile_file, monkeypatch):
+    monkeypatch.setattr(kvb.solvers.Greedy, "honours", frozenset())
+    arguments = ("--budget", "50%", "--context", 200, "--solver", "greedy", "--risk", "worst")
+    sentence = refused("allocate", profile_file, *arguments)
+    assert "must honour WorstSample, but got Greedy" in sentence
+
+
+@pytest.mark.parametrize(
+    ("plot", "words"),
+    [
+        ("nowhere/a.png", "`--plot` must lie in a folder that exists"),
+        (".", "`--plot` must name a file"),
+        ("a.jpg", "must end in .png or .svg, but got 'a.jpg'"),
+        ("/proc/a.png", "`--plot` must be writable"),
+    ],
+)
+def test_a_picture_that_cannot_be_written(refused, profile_file, plot, words):
+    assert words in refused("compare", profile_file, "--context", 200, "--plot", plot)
+
+
+def test_a_picture_of_nothing(refused, profile_file):
+    arguments = ("--budget", 10, "--plot", "a.png")
+    sentence = refused("compare", profile_file, "--context", 200, *arguments)
+    assert "`rows` must hold a plan" in sentence
+
+
 @pytest.mark.parametrize("name", ["missing", "folder", "empty", "text", "cut", "plan"])
 def test_a_profile_that_is_none(refused, tmp_path, profile_file, plan_file, name):
     path = tmp_path / name
@@ -118,7 +186,7 @@ def test_a_profile_with_nan(refused, tmp_path, profile):
 
 def test_a_newer_plan(refused, tmp_path, plan_file, models):
     path = tmp_path / "newer.json"
-    path.write_text(plan_file.read_text().replace('"version": 1', '"version": 99'))
+    path.write_text(re.sub(r'"version": \d+', '"version": 99', plan_file.read_text()))
     sentence = refused("generate", "--plan", path, "--model", models / "llama", "--prompt", "hi")
     assert "newer version" in sentence
 

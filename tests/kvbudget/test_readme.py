@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import kvbudget as kvb
+from kvbudget.allocator.solvers import published
 from kvbudget.prose import built_in_sentences
 
 README = Path(__file__).resolve().parents[2] / "README.md"
@@ -56,6 +57,7 @@ def test_a_budget_is_applied(names, capsys):
 def test_solvers_are_compared(names, capsys):
     exec(blocks()[1], names)
     assert "Greedy" in capsys.readouterr().out
+    assert Path("comparison.png").read_bytes().startswith(b"\x89PNG")
     assert names["solution"].bound <= names["solution"].loss
 
 
@@ -68,9 +70,11 @@ def test_a_heuristic_is_registered_and_measured(names):
 
 def test_every_name_in_the_table_of_what_is_supported_exists():
     text = README.read_text(encoding="utf-8")
-    rows = re.findall(r"\| (Token heuristics|Cache heuristics|Solvers) \| (.*?) \|", text)
+    rows = re.findall(r"\| ([A-Z]\w+(?: \w+)?) \| (.*?) \|", text)
     listed = {kind: set(re.findall(r"`(\w+)`", names)) for kind, names in rows}
-    assert listed["Solvers"] == set(kvb.solvers.__all__)
+    assert listed["Solvers"] | listed["Published rules"] == set(kvb.solvers.__all__)
+    assert listed["Published rules"] == set(published.__all__)
+    assert listed["Constraints"] == set(kvb.constraints.__all__)
     own = vars(kvb.heuristics).values()
     for kind, base in (
         ("Token heuristics", kvb.heuristics.TokenHeuristic),

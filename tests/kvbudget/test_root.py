@@ -5,7 +5,8 @@ import kvbudget as kvb
 PUBLIC = {
     *("reference_model", "measure_profile", "measure_importance", "Profile", "Problem", "Solution"),
     *("solve", "allocate", "compare", "Comparison", "solvers", "Plan", "budgeted", "heuristics"),
-    *("Geometry", "Tokens"),
+    *("Geometry", "Tokens", "Path", "solve_path", "Solver", "Choice"),
+    *("search_plans", "search_front", "constraints", "Mean", "WorstSample", "CVaR"),
     *("KVBudgetError", "InfeasibleBudget", "UnsupportedModel", "BadFile", "WrongModel"),
 }
 

@@ -5,7 +5,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import Batch, Context, Json, ProfileFile
+from .options import (
+    Batch,
+    Context,
+    EqualInLayer,
+    HeadBudget,
+    Json,
+    LayerBudget,
+    LeastTokens,
+    MostCapacities,
+    MostTokens,
+    PageTokens,
+    ProfileFile,
+    ProtectLayer,
+    Risk,
+    Solver,
+)
 
 if TYPE_CHECKING:
     from kvbudget.allocator import Plan
@@ -22,19 +37,44 @@ def allocate(
     ],
     context: Context,
     batch: Batch = 1,
-    solver: Annotated[str, typer.Option(help="hull, greedy, linear-program or uniform.")] = "hull",
+    solver: Solver = "hull",
+    risk: Risk = "mean",
+    least_tokens: LeastTokens = None,
+    most_tokens: MostTokens = None,
+    protect_layer: ProtectLayer = None,
+    equal_in_layer: EqualInLayer = False,
+    page_tokens: PageTokens = None,
+    layer_budget: LayerBudget = None,
+    head_budget: HeadBudget = None,
+    most_capacities: MostCapacities = None,
     out: Annotated[Path, typer.Option(help="Where to write the plan.")] = Path("plan.json"),
     json: Json = False,
 ) -> None:
     """Divide a memory budget over the caches of a measured model; takes milliseconds, no GPU.
 
+    A solver that cannot honour a constraint or the risk is refused, and those that can are named.
+
     Example: `kvbudget allocate profile.safetensors --budget 25% --context 1024 --out plan.json`
+
+    Example: `kvbudget allocate profile.safetensors --budget 4GiB --context 32768
+    --solver linear-program --layer-budget 0-15=2GiB --layer-budget 16-31=2GiB`
     """
     import kvbudget as kvb
 
+    from .limits import Limits, read_risk
     from .named import read_budget, solver_named
     from .output import check_can_write, print_json, say
 
+    limits = Limits(
+        least_tokens=least_tokens,
+        most_tokens=most_tokens,
+        protect_layer=protect_layer,
+        equal_in_layer=equal_in_layer,
+        page_tokens=page_tokens,
+        layer_budget=layer_budget,
+        head_budget=head_budget,
+        most_capacities=most_capacities,
+    )
     chosen = solver_named(solver)
     check_can_write(out)
     plan = kvb.allocate(
@@ -43,6 +83,8 @@ def allocate(
         context_tokens=context,
         batch_size=batch,
         solver=chosen,
+        constraints=limits.constraints,
+        risk=read_risk(risk),
     )
     plan.save(out)
     say(f"Wrote {out}.")

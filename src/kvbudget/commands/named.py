@@ -15,17 +15,24 @@ _TOKENS = re.compile(r"(\d+)\s*tokens?")
 
 
 def solver_classes() -> dict[str, type[Solver]]:
-    """Every solver under its name: `LinearProgram` is `linear-program`."""
-    return {_kebab(name): getattr(solvers, name) for name in solvers.__all__}
+    """Every solver under its name: `LinearProgram` is `linear-program`, `LUKV` is `lu-kv`."""
+    return {kebab(name): getattr(solvers, name) for name in solvers.__all__}
+
+
+def kebab(name: str) -> str:
+    """Words with hyphens between them: a capital begins one, and so do the end's letters KV."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|(?<=.)(?=KV$)", "-", name).lower()
 
 
 def solver_named(name: str) -> Solver:
-    """A solver with its default settings.
+    """A solver with its default settings; capitals, hyphens and underscores do not matter.
 
     Raises:
         ValueError: No solver has that name; the message lists the names.
     """
-    return solver_classes()[_known("--solver", name, solver_classes())]()
+    classes = solver_classes()
+    spelt = {_letters(known): known for known in classes}
+    return classes[_known("--solver", spelt.get(_letters(name), name), classes)]()
 
 
 def token_heuristic_named(name: str) -> "TokenHeuristic":
@@ -81,5 +88,5 @@ def _known(option: str, name: str, names: Collection[str]) -> str:
     raise ValueError(f"`{option}` must be one of {known}, but got {name!r}.{hint}")
 
 
-def _kebab(name: str) -> str:
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", "-", name).lower()
+def _letters(name: str) -> str:
+    return re.sub(r"[-_\s]", "", name).lower()

@@ -5,6 +5,11 @@ from typing import Annotated
 
 import typer
 
+from .named import solver_classes
+
+SOLVER_NAMES = ", ".join(sorted(solver_classes()))
+_CONSTRAINTS = "Constraints"
+
 Model = Annotated[
     str | None,
     typer.Option(
@@ -44,6 +49,106 @@ Text = Annotated[
         metavar="FILE",
         help="UTF-8 text to measure on, like what the model will read. "
         "Python's own reference with facts to find in it, if left out.",
+        show_default=False,
+    ),
+]
+Solver = Annotated[
+    str,
+    typer.Option(metavar="NAME", help=f"How to divide: {SOLVER_NAMES}."),
+]
+Solvers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--solver",
+        metavar="NAME",
+        help="A solver's name; give it several times. If left out, all that honour the "
+        f"constraints and the risk: {SOLVER_NAMES}.",
+        show_default=False,
+    ),
+]
+Risk = Annotated[
+    str,
+    typer.Option(
+        metavar="RISK",
+        help="Which of the measured prompts to plan for: `mean`, `worst`, or `cvar:0.9`, the mean "
+        "of the tenth that loses most.",
+    ),
+]
+LeastTokens = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="Each cache keeps at least so many tokens.",
+        rich_help_panel=_CONSTRAINTS,
+        show_default=False,
+    ),
+]
+MostTokens = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="Each cache keeps at most so many tokens.",
+        rich_help_panel=_CONSTRAINTS,
+        show_default=False,
+    ),
+]
+ProtectLayer = Annotated[
+    list[int] | None,
+    typer.Option(
+        min=0,
+        metavar="LAYER",
+        help="A layer that is never cut, counted from 0; give it several times.",
+        rich_help_panel=_CONSTRAINTS,
+        show_default=False,
+    ),
+]
+EqualInLayer = Annotated[
+    bool,
+    typer.Option(
+        "--equal-in-layer",
+        help="All KV heads of a layer keep equally many tokens.",
+        rich_help_panel=_CONSTRAINTS,
+    ),
+]
+PageTokens = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="Memory is handed out in pages of so many tokens.",
+        rich_help_panel=_CONSTRAINTS,
+        show_default=False,
+    ),
+]
+LayerBudget = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="LAYERS=BUDGET",
+        help="What some layers may use together, such as those of one device: `0-15=2GiB`, or "
+        "`0,1,30=50%` of their full cache; give it several times.",
+        rich_help_panel=_CONSTRAINTS,
+        show_default=False,
+    ),
+]
+HeadBudget = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="HEADS=BUDGET",
+        help="What some KV heads of all layers may use together, such as those of one "
+        "tensor-parallel rank: `0-1=1GiB`; give it several times.",
+        rich_help_panel=_CONSTRAINTS,
+        show_default=False,
+    ),
+]
+MostCapacities = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="At most so many different capacities among all caches.",
+        rich_help_panel=_CONSTRAINTS,
         show_default=False,
     ),
 ]

@@ -18,18 +18,22 @@ def say(text: str) -> None:
     typer.echo(text, err=True)
 
 
-def check_can_write(path: Path) -> None:
+def check_can_write(path: Path, option: str = "--out") -> None:
     """Refuse an output file before the work, not after it.
+
+    Args:
+        path: The file.
+        option: The option that names it.
 
     Raises:
         ValueError: The file's folder is missing, or the place cannot be written to.
     """
     folder = path.absolute().parent
     if path.is_dir():
-        raise ValueError(f"`--out` must name a file, but {path} is a folder.")
+        raise ValueError(f"`{option}` must name a file, but {path} is a folder.")
     if not folder.is_dir():
-        raise ValueError(f"`--out` must lie in a folder that exists, but {folder} does not.")
-    _try_writing(folder)
+        raise ValueError(f"`{option}` must lie in a folder that exists, but {folder} does not.")
+    _try_writing(folder, option)
 
 
 def check_folder(path: Path) -> None:
@@ -43,15 +47,15 @@ def check_folder(path: Path) -> None:
         nearest = nearest.parent
     if not nearest.is_dir():
         raise ValueError(f"`--out` must name a folder, but {nearest} is a file.")
-    _try_writing(nearest)
+    _try_writing(nearest, "--out")
 
 
-def _try_writing(folder: Path) -> None:
+def _try_writing(folder: Path, option: str) -> None:
     try:
         # a nameless file, so that nothing is left behind
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
-        raise ValueError(f"`--out` must be writable, but {folder} is not.") from error
+        raise ValueError(f"`{option}` must be writable, but {folder} is not.") from error
 
 
 def _plain(value: object) -> object:

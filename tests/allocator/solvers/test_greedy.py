@@ -3,6 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvbudget.allocator import Problem, Status, hull_bound, solve
+from kvbudget.allocator.constraints import ByteLimit
 from kvbudget.allocator.solvers import Greedy, Hull
 
 
@@ -46,3 +47,29 @@ def test_it_looks_past_a_flat_stretch_when_bytes_are_left() -> None:
 def test_its_answer_carries_the_bound_of_the_hull() -> None:
     problem = Problem([[9.0, 9.0, 0.0], [3.0, 2.0, 1.0]], [[0, 2, 4], [0, 2, 4]], 4)
     assert solve(problem, Greedy()).bound == hull_bound(problem)
+
+
+def test_a_step_that_a_limit_stops_is_skipped_for_the_next_best() -> None:
+    loss, cost = [[9.0, 0.0], [8.0, 0.0], [2.0, 0.0]], [[0, 3], [0, 3], [0, 3]]
+    limits = (ByteLimit(4, layers=(0, 1)), ByteLimit(5, layers=(1, 2)))
+    problem = Problem(loss, cost, 9, limits)
+    assert solve(problem, Greedy()).levels.tolist() == [1, 0, 1]
+    assert solve(Problem(loss, cost, 9), Greedy()).levels.tolist() == [1, 1, 1]
+
+
+@given(st.integers(0, 2**32))
+def test_it_leaves_no_next_level_that_fits_every_limit(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    cost = np.cumsum(rng.integers(0, 9, (5, 4)), axis=1)
+    loss = np.sort(rng.permutation(20).reshape(5, 4), axis=1)[:, ::-1].astype(float)
+    half = int(cost[:3, 1:3].sum() // 2 + 1)
+    problem = Problem(loss, cost, int(cost[:, 2].sum()), (ByteLimit(half, layers=range(3)),))
+    solution = solve(problem, Greedy())
+    if not solution.status.has_plan:
+        return
+    left = problem.budget_bytes - solution.used_bytes
+    left_of_half = half - cost[np.arange(3), solution.levels[:3]].sum()
+    for unit, level in enumerate(solution.levels[:-1]):
+        if level < 3:
+            step = cost[unit, level + 1] - cost[unit, level]
+            assert step > left or (unit < 3 and step > left_of_half)

@@ -2,6 +2,11 @@
 
 import json
 
+import pytest
+
+import kvbudget as kvb
+from kvbudget.allocator import CVaR, constraints
+
 
 def test_json_has_a_row_for_every_solver_and_budget(run, profile_file):
     done = run("compare", profile_file, "--context", 200, "--json")
@@ -32,3 +37,74 @@ def test_the_table_shows_every_solver(run, profile_file):
     out = run("compare", profile_file, "--context", 200).out
     assert "Uniform" in out
     assert "LinearProgram" in out
+
+
+def test_the_table_puts_the_least_loss_first(run, profile_file):
+    arguments = ("--budget", "25%", "--solver", "uniform", "--solver", "hull")
+    lines = run("compare", profile_file, "--context", 200, *arguments).out.splitlines()
+    assert [line.split()[0] for line in lines[3:]] == ["Hull", "Uniform"]
+
+
+@pytest.mark.parametrize("name", ["loss.png", "loss.svg"])
+def test_a_picture_is_drawn_beside_the_table(run, profile_file, tmp_path, name):
+    arguments = ("--budget", "25%", "--solver", "hull", "--plot", name)
+    done = run("compare", profile_file, "--context", 200, *arguments)
+    assert done.code == 0
+    assert done.err == f"Wrote {name}.\n"
+    assert "Hull" in done.out
+    start = (tmp_path / name).read_bytes()[:5]
+    assert start == (b"<?xml" if name.endswith("svg") else b"\x89PNG\r")
+
+
+def test_limits_and_risk_reach_the_library(run, profile_file, monkeypatch):
+    calls = []
+
+    def refuse(profile, **arguments):
+        calls.append(arguments)
+        raise ValueError("not now")
+
+    monkeypatch.setattr(kvb, "compare", refuse)
+    arguments = ("--least-tokens", 9, "--most-tokens", 90, "--protect-layer", 1, "--equal-in-layer")
+    more = ("--page-tokens", 4, "--layer-budget", "0=40%", "--head-budget", "1=1MiB")
+    last = ("--most-capacities", 3, "--protect-layer", 0, "--batch", 3)
+    plain = ("compare", profile_file, "--context", 200, "--risk", "cvar:0.5")
+    run(*plain, *arguments, *more, *last)
+    (call,) = calls
+    assert call["constraints"] == (
+        constraints.LeastTokens(9),
+        constraints.MostTokens(90),
+        constraints.Protected(layers=(0, 1)),
+        constraints.EqualInLayer(),
+        constraints.WholePages(4),
+        constraints.ByteLimit("40%", layers=(0,)),
+        constraints.ByteLimit("1MiB", kv_heads=(1,)),
+        constraints.MostCapacities(3),
+    )
+    assert (call["risk"], call["batch_size"]) == (CVaR(0.5), 3)
+
+
+@pytest.fixture
+def only_hull_is_able(monkeypatch):
+    """A package with two solvers, of which one honours a limit on the number of capacities."""
+    monkeypatch.setattr(kvb.solvers, "__all__", ["Hull", "Uniform"])
+    monkeypatch.setattr(kvb.solvers.Hull, "honours", frozenset({constraints.MostCapacities}))
+    monkeypatch.setattr(kvb.solvers.Uniform, "honours", frozenset())
+
+
+LOOSE = ("compare", "--context", 200, "--budget", "25%", "--most-capacities", 19)
+
+
+@pytest.mark.usefixtures("only_hull_is_able")
+def test_where_no_solver_is_named_those_that_cannot_are_left_out(run, profile_file):
+    done = run(*LOOSE, profile_file, "--json")
+    assert [row["solver"] for row in json.loads(done.out)] == ["Hull"]
+    words = "Left out, as they cannot honour the constraints or the risk: Uniform.\n"
+    assert done.err == words
+
+
+@pytest.mark.usefixtures("only_hull_is_able")
+def test_a_solver_that_was_named_but_cannot_says_so(run, profile_file):
+    done = run(*LOOSE, profile_file, "--solver", "uniform", "--solver", "hull")
+    assert done.code == 0
+    assert done.out.splitlines()[-1] == "Uniform: cannot honour MostCapacities"
+    assert done.err == ""

@@ -3,7 +3,7 @@
 import pytest
 
 from kvbudget.allocator import Tokens, solvers
-from kvbudget.commands.named import read_budget, solver_classes, solver_named
+from kvbudget.commands.named import kebab, read_budget, solver_classes, solver_named
 
 
 @pytest.mark.parametrize(
@@ -30,3 +30,34 @@ def test_every_solver_has_a_name():
 @pytest.mark.parametrize("name", solver_classes())
 def test_a_name_gives_a_solver_of_that_class(name):
     assert type(solver_named(name)) is solver_classes()[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "typed"),
+    [
+        ("Hull", "hull"),
+        ("LinearProgram", "linear-program"),
+        ("PyramidKV", "pyramid-kv"),
+        ("LUKV", "lu-kv"),
+        ("KVTuner", "kv-tuner"),
+        ("DuoAttention", "duo-attention"),
+        ("ZigZagKV", "zig-zag-kv"),
+        ("CAKE", "cake"),
+        ("D2O", "d2o"),
+        ("KV", "kv"),
+    ],
+)
+def test_names_are_words_with_hyphens(name, typed):
+    assert kebab(name) == typed
+
+
+@pytest.mark.parametrize(
+    "typed", ["linear-program", "LinearProgram", "linear_program", "LINEARprogram"]
+)
+def test_a_solver_is_found_however_its_name_is_spelt(typed):
+    assert solver_named(typed) == solvers.LinearProgram()
+
+
+def test_no_two_solvers_differ_only_in_spelling():
+    plain = [name.replace("-", "") for name in solver_classes()]
+    assert len(set(plain)) == len(plain) == len(solvers.__all__)

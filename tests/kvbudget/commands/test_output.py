@@ -3,6 +3,8 @@
 import json
 import math
 
+import pytest
+
 from kvbudget.commands.output import check_can_write, check_folder, print_json
 
 
@@ -19,3 +21,10 @@ def test_checking_leaves_nothing_behind(tmp_path):
     check_can_write(tmp_path / "plan.json")
     check_folder(tmp_path / "new" / "folder")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_option_that_names_a_file_is_blamed(tmp_path):
+    with pytest.raises(ValueError, match="`--plot` must name a file"):
+        check_can_write(tmp_path, "--plot")
+    with pytest.raises(ValueError, match="`--out` must lie in a folder that exists"):
+        check_can_write(tmp_path / "no" / "plan.json")

@@ -1,0 +1,76 @@
+"""How much caches deserve: given by the user, or read from a problem's own curves."""
+
+import numpy as np
+
+from kvbudget.allocator.arrays import Floats, float_array, refuse, to_array
+from kvbudget.allocator.problem import Problem
+
+Importance = tuple[float, ...] | tuple[tuple[float, ...], ...]
+"""One number per layer, [layers], or per cache, [layers, kv_heads]; at least 0."""
+
+
+def check_importance(value: object, name: str = "importance") -> Importance | None:
+    """Return numbers per layer or cache as nested tuples, so that they compare and hash.
+
+    Args:
+        value: Numbers as nested sequences or an array, [layers] or [layers, kv_heads]; or
+            ``None``, which is returned.
+        name: Name of the argument, for messages.
+
+    Raises:
+        TypeError: If they are not real numbers.
+        ValueError: If one is negative or not finite, or they have another number of axes.
+    """
+    if value is None:
+        return None
+    array = to_array(name, value)  # type: ignore[arg-type]
+    axes = ("layers",) if array.ndim == 1 else ("layers", "kv_heads")
+    checked = float_array(name, array, axes)
+    refuse(name, checked, checked < 0, axes, "must be at least 0")
+    if array.ndim == 1:
+        return tuple(checked.tolist())
+    return tuple(tuple(row) for row in checked.tolist())
+
+
+def per_cache(problem: Problem, importance: Importance, name: str = "importance") -> Floats:
+    """Importance of each cache, [layers, kv_heads]; that of a layer holds for all its caches.
+
+    Raises:
+        ValueError: If it is not one number per layer or per cache of the problem.
+    """
+    given = np.array(importance)
+    layers, kv_heads = problem.shape
+    if given.shape not in ((layers,), (layers, kv_heads)):
+        raise ValueError(
+            f"`{name}` must have the shape ({layers},) or ({layers}, {kv_heads}), but got"
+            f" {given.shape}. In a problem that was not made from a profile, or whose heads must"
+            " be equal, every unit is a layer of its own."
+        )
+    return np.broadcast_to(given.reshape(layers, -1), (layers, kv_heads))
+
+
+def cache_importance(problem: Problem, importance: Importance | None) -> Floats:
+    """Importance as given, or the loss that memory can remove, [layers, kv_heads]."""
+    if importance is None:
+        return removable_loss(problem)
+    return per_cache(problem, importance)
+
+
+def layer_importance(problem: Problem, importance: Importance | None) -> Floats:
+    """Mean importance of each layer's caches, [layers]."""
+    each = cache_importance(problem, importance)
+    # divided first, so that the sum cannot overflow
+    mean: Floats = (each / each.shape[1]).sum(axis=1)
+    return mean
+
+
+def removable_loss(problem: Problem) -> Floats:
+    """Loss at the lowest level minus loss at the highest, [layers, kv_heads]."""
+    removable: Floats = (problem.loss[:, 0] - problem.loss[:, -1]).reshape(problem.shape)
+    return removable
+
+
+def of_units(problem: Problem, layer_values: Floats) -> list[float]:
+    """A value per layer as one per unit, [units]: all caches of a layer get the same."""
+    values: list[float] = np.repeat(layer_values, problem.shape[1]).tolist()
+    return values

@@ -1,0 +1,41 @@
+"""Allocation rules as their papers state them, one file each. Import cost: NumPy only."""
+
+from .ada_kv import AdaKV
+from .baklava import BaKlaVa
+from .cake import CAKE
+from .co_kv import CoKV
+from .compress_kv import CompressKV
+from .d2o import D2O
+from .duo_attention import DuoAttention
+from .dynamic_kv import DynamicKV
+from .evolkv import EvolKV
+from .head_kv import HeadKV
+from .kvtuner import KVTuner
+from .lava import LAVa
+from .lu_kv import LUKV
+from .prefix_kv import PrefixKV
+from .pyramid_kv import PyramidKV
+from .razor_attention import RazorAttention
+from .squeeze_attention import SqueezeAttention
+from .zigzag_kv import ZigZagKV
+
+__all__ = [
+    "CAKE",
+    "D2O",
+    "LUKV",
+    "AdaKV",
+    "BaKlaVa",
+    "CoKV",
+    "CompressKV",
+    "DuoAttention",
+    "DynamicKV",
+    "EvolKV",
+    "HeadKV",
+    "KVTuner",
+    "LAVa",
+    "PrefixKV",
+    "PyramidKV",
+    "RazorAttention",
+    "SqueezeAttention",
+    "ZigZagKV",
+]

@@ -1,0 +1,90 @@
+"""Layers by how widely and how changeably they attend.
+
+Beyond the window of every cache, layer ``l`` gets a share in proportion to its preference
+
+    H[l] ** (1 / tau1) * V[l] ** (1 / tau2)
+
+with the entropy ``H`` of its attention, summed over heads, and the variance ``V`` of the attention
+over the queries of the window. All caches of a layer are equal. The original computes this layer
+by layer while it reads the prompt, which ends at the same division.
+
+By default ``H`` is the entropy of the loss that each step of a curve removes, shared by the step's
+tokens and summed over the layer's caches, and ``V`` is 1: curves do not say how attention changes
+from query to query. Pass measured numbers as ``importance`` and ``variance``. With the defaults
+this is a reconstruction. The original searches both exponents per model and budget; 1 for both is
+the neutral choice.
+
+Reference:
+    Qin et al., "CAKE: Cascading and Adaptive KV Cache Eviction with Layer Preferences", ICLR
+    2025. https://arxiv.org/abs/2503.12491
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from kvbudget.allocator.arrays import Floats
+from kvbudget.allocator.problem import Problem
+from kvbudget.allocator.sharing.importance import Importance, check_importance, of_units, per_cache
+from kvbudget.allocator.sharing.ranges import check_range, check_tokens
+from kvbudget.allocator.sharing.shares import beyond, divide
+from kvbudget.allocator.sharing.token_bytes import bytes_of_tokens
+from kvbudget.allocator.sharing.token_weights import TokenWeights
+from kvbudget.allocator.solver import Choice, Solver
+
+LEAST_TAU = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class CAKE(Solver):
+    """Divide the budget over layers in proportion to entropy and variance of attention.
+
+    Args:
+        tau1: The larger, the less entropy counts; at least 0.001.
+        tau2: The larger, the less variance counts; at least 0.001.
+        window_tokens: Tokens that every cache gets besides. In a problem without an origin the
+            lowest levels stand in for them.
+        importance: Entropy of each layer's attention, [layers], or of each cache's, [layers,
+            kv_heads].
+        variance: Variance over queries of each layer's attention, [layers], or of each cache's,
+            [layers, kv_heads].
+    """
+
+    tau1: float = 1.0
+    tau2: float = 1.0
+    window_tokens: int = 32
+    importance: Importance | None = field(default=None, repr=False)
+    variance: Importance | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        check_range("tau1", self.tau1, LEAST_TAU)
+        check_range("tau2", self.tau2, LEAST_TAU)
+        check_tokens("window_tokens", self.window_tokens)
+        for name in ("importance", "variance"):
+            object.__setattr__(self, name, check_importance(getattr(self, name), name))
+
+    def choose(self, problem: Problem) -> Choice:
+        """Round the shares to levels."""
+        window = bytes_of_tokens(problem, self.window_tokens)
+        shares = of_units(problem, self._preference(problem))
+        return Choice(divide(problem, beyond(window, problem.budget_bytes, shares)))
+
+    def _preference(self, problem: Problem) -> Floats:
+        """Preference of each layer, [layers], 1 for the largest factors."""
+        if self.importance is None:
+            entropy = TokenWeights.of(problem).entropy().reshape(problem.shape)
+        else:
+            entropy = per_cache(problem, self.importance)
+        preference = relative(entropy) ** (1 / self.tau1)
+        if self.variance is None:
+            return preference
+        variance = per_cache(problem, self.variance, "variance")
+        return preference * relative(variance) ** (1 / self.tau2)
+
+
+def relative(each: Floats) -> Floats:
+    """Sum over each layer's caches relative to the largest, [layers], in 0..1."""
+    total = (each / (each.max() or 1.0)).sum(axis=1)
+    shares: Floats = total / (np.max(total) or 1.0)
+    return shares

@@ -1,0 +1,72 @@
+"""A fixed slope over depth: much for the first layers, little for the last.
+
+With the mean bytes ``base`` of a cache beyond its window, layer ``l`` of ``L`` gets, beyond it,
+
+    top - l * (top - bottom) / (L - 1),    bottom = base / beta,    top = 2 * base - bottom
+
+If ``top`` is more than a cache can hold beyond its window, it is that much and ``bottom`` is
+``2 * base - top``. If twice ``base`` is more than a whole cache, all layers are equal. No signal
+is used.
+
+The schedule is the published one. Its totals differ from the original's by the integer division
+there, which spends up to one token per layer too much or too little; here none is lost.
+
+Reference:
+    Cai et al., "PyramidKV: Dynamic KV Cache Compression based on Pyramidal Information
+    Funneling", 2024. https://arxiv.org/abs/2406.02069
+"""
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+from kvbudget.allocator.problem import Problem
+from kvbudget.allocator.sharing.ranges import check_range, check_tokens
+from kvbudget.allocator.sharing.shares import divide
+from kvbudget.allocator.sharing.token_bytes import bytes_of_tokens
+from kvbudget.allocator.solver import Choice, Solver
+
+
+@dataclass(frozen=True, slots=True)
+class PyramidKV(Solver):
+    """Divide the budget over layers in an arithmetic series; all caches of a layer are equal.
+
+    Args:
+        beta: Mean bytes over the bytes of the last layer, at least 1; 1 makes all layers equal.
+        window_tokens: Tokens that every cache gets besides. In a problem without an origin the
+            lowest levels stand in for them.
+    """
+
+    beta: float = 20.0
+    window_tokens: int = 8
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        check_range("beta", self.beta, 1.0)
+        check_tokens("window_tokens", self.window_tokens)
+
+    def choose(self, problem: Problem) -> Choice:
+        """Round the series to levels."""
+        window = bytes_of_tokens(problem, self.window_tokens)
+        whole = problem.cost_bytes[:, -1].tolist()
+        most = max(b - a for a, b in zip(window, whole, strict=True))
+        base = Fraction(max(problem.budget_bytes - sum(window), 0), len(window))
+        layers, kv_heads = problem.shape
+        if layers == 1 or 2 * base > max(whole):
+            series = [base] * layers
+        else:
+            series = arithmetic_series(base, Fraction(self.beta), most, layers)
+        return Choice(divide(problem, [x + series[u // kv_heads] for u, x in enumerate(window)]))
+
+
+def arithmetic_series(base: Fraction, beta: Fraction, most: int, layers: int) -> list[Fraction]:
+    """Bytes of a cache of each layer, [layers], falling, with the mean ``base``.
+
+    Args:
+        base: Mean bytes, at most ``most``.
+        beta: Mean bytes over the bytes of the last layer.
+        most: Bytes that no layer can exceed.
+        layers: Number of layers, at least 2.
+    """
+    top = min(2 * base - base / beta, Fraction(most))
+    step = (2 * top - 2 * base) / (layers - 1)
+    return [top - layer * step for layer in range(layers)]

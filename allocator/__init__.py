@@ -3,7 +3,7 @@
 Profile --Problem.from_profile--> Problem --solve--> Solution --.plan--> Plan
 """
 
-from . import constraints, solvers
+from . import constraints, search, solvers
 from .budget import Budget, Tokens, parse_budget
 from .bytes_text import format_bytes
 from .certificate import Certificate
@@ -75,6 +75,7 @@ __all__ = [
     "lower_hull",
     "parse_budget",
     "running_minimum",
+    "search",
     "search_front",
     "search_plans",
     "solve",

@@ -1,9 +1,10 @@
 """Solvers side by side on the same profile."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from .budget import Budget, Tokens
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 REFUSED = "REFUSED"
+FAILED = "FAILED"
 Record = dict[str, str | int | float | None]
 
 
@@ -39,8 +41,11 @@ class ComparisonRow:
         budget_bytes: The budget in bytes.
         used_bytes: Memory of the chosen levels.
         seconds: Time the solver took.
-        status: How the solve ended; ``None`` if the solver cannot honour a constraint or the risk.
+        status: How the solve ended; ``None`` if the solver cannot honour a constraint or the
+            risk, or if it failed.
         note: Why there is no plan; empty if there is one.
+        failed: Whether the solver raised an error; ``solve`` shows where.
+        solution: The answer, with its levels and its plan; ``None`` without a status.
     """
 
     solver: str
@@ -53,12 +58,14 @@ class ComparisonRow:
     seconds: float
     status: Status | None
     note: str = ""
+    failed: bool = False
+    solution: Solution | None = field(default=None, repr=False, compare=False)
 
     @classmethod
-    def of(cls, budget: Budget, solution: Solution) -> "ComparisonRow":
+    def of(cls, budget: Budget, solution: Solution, name: str) -> "ComparisonRow":
         """The row of one solution."""
         return cls(
-            solver=solution.solver,
+            solver=name,
             budget=str(budget),
             loss=solution.loss,
             bound=solution.bound,
@@ -68,15 +75,16 @@ class ComparisonRow:
             seconds=solution.seconds,
             status=solution.status,
             note="" if solution.status.has_plan else refusal(solution.problem),
+            solution=solution,
         )
 
     @classmethod
-    def refused(
-        cls, budget: Budget, problem: Problem, solver: Solver, note: str
+    def without_answer(
+        cls, budget: Budget, problem: Problem, name: str, note: str, *, failed: bool
     ) -> "ComparisonRow":
-        """The row of a solver that cannot do what is asked."""
+        """The row of a solver that cannot do what is asked, or that failed."""
         return cls(
-            solver=solver_name(solver),
+            solver=name,
             budget=str(budget),
             loss=math.inf,
             bound=-math.inf,
@@ -86,6 +94,7 @@ class ComparisonRow:
             seconds=0.0,
             status=None,
             note=note,
+            failed=failed,
         )
 
     @property
@@ -95,8 +104,10 @@ class ComparisonRow:
 
     @property
     def outcome(self) -> str:
-        """Name of the status, or ``"REFUSED"``."""
-        return REFUSED if self.status is None else self.status.name
+        """Name of the status, or ``"REFUSED"``, or ``"FAILED"``."""
+        if self.status is not None:
+            return self.status.name
+        return FAILED if self.failed else REFUSED
 
     def to_record(self) -> Record:
         """The row as JSON types; without a plan, loss, bound and gap are ``None``."""
@@ -197,8 +208,9 @@ def compare(
         profile: Measured losses of a model's caches.
         budgets: Budgets in any form :func:`allocate` takes. One that is too small gives rows
             with the status ``INFEASIBLE``.
-        solvers: Solver objects. One that cannot honour a constraint or the risk gives rows
-            without a status, which say so.
+        solvers: Solver objects. One that cannot honour a constraint or the risk, or that fails,
+            gives rows without a status, which say so. Of several with the same name the later
+            ones are numbered.
         context_tokens: Longest context to plan for, in tokens.
         batch_size: Sequences that share the budget.
         constraints: Further limits, from ``kvbudget.constraints``.
@@ -230,21 +242,38 @@ def compare(
         for budget in asked
     ]
     warm_up(chosen)
+    names = distinct_names(chosen)
     rows = [
-        compare_one(budget, problem, solver)
+        compare_one(budget, problem, solver, name)
         for budget, problem in zip(asked, problems, strict=True)
-        for solver in chosen
+        for solver, name in zip(chosen, names, strict=True)
     ]
     return Comparison(tuple(rows), model=profile.model, measure=profile.measure)
 
 
-def compare_one(budget: Budget, problem: Problem, solver: Solver) -> ComparisonRow:
-    """Solve a problem, or say why the solver cannot."""
+def distinct_names(solvers: tuple[Solver, ...]) -> list[str]:
+    """Names of solvers; a name that comes again is numbered: settings may not show in it."""
+    seen: Counter[str] = Counter()
+    names = []
+    for solver in solvers:
+        name = solver_name(solver)
+        seen[name] += 1
+        names.append(name if seen[name] == 1 else f"{name} #{seen[name]}")
+    return names
+
+
+def compare_one(budget: Budget, problem: Problem, solver: Solver, name: str) -> ComparisonRow:
+    """Solve a problem, or say why the solver did not."""
     kinds = not_honoured(problem, solver)
     if kinds:
         note = f"cannot honour {' and '.join(kinds)}"
-        return ComparisonRow.refused(budget, problem, solver, note)
-    return ComparisonRow.of(budget, solve(problem, solver))
+        return ComparisonRow.without_answer(budget, problem, name, note, failed=False)
+    # one faulty solver must not cost the answers of the others
+    try:
+        return ComparisonRow.of(budget, solve(problem, solver), name)
+    except Exception as error:
+        note = f"{type(error).__name__}: {error}"
+        return ComparisonRow.without_answer(budget, problem, name, note, failed=True)
 
 
 def warm_up(solvers: Iterable[Solver]) -> None:

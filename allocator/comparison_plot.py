@@ -104,7 +104,7 @@ def heights(rows: list["ComparisonRow"]) -> list[float]:
 def draw_lines(
     axes: "Axes", comparison: "Comparison", lines: dict[str, list["ComparisonRow"]]
 ) -> None:
-    """Draw a line per solver, told apart by marker, dashes and shade, and the bound below them."""
+    """Draw a line per solver, told apart by marker, dashes and shade, and the bounds below."""
     from matplotlib import colormaps
 
     shades = colormaps["cividis"](np.linspace(0, 0.7, len(lines)))
@@ -124,8 +124,8 @@ def draw_lines(
         )
     axes.plot(
         *zip(*sorted(comparison.bounds.items()), strict=True),
-        color="0.8",
-        linewidth=5,
+        # nothing is proved between the budgets, so no line joins the marks
+        linestyle="none",
         marker="_",
         markersize=22,
         markeredgewidth=2.5,

@@ -20,7 +20,7 @@ def table(comparison: "Comparison") -> str:
     proved for the budget; "bound" and "gap" are what the row's own solver proved.
     """
     bounds = comparison.bounds
-    rows = [row for row in comparison.rows if row.status is not None]
+    rows = [row for row in comparison.rows if row.status is not None or row.failed]
     cells = [cells_of(row, bounds.get(row.budget_bytes, 0.0)) for row in rows]
     widths = [max(map(len, column)) for column in zip(HEADINGS, *cells, strict=True)]
     lines = [align(HEADINGS, widths)]

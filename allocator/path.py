@@ -123,8 +123,10 @@ class Path:
             return Solution.infeasible(problem, type(self).__name__)
         levels = self.frontier.levels(point)
         levels.flags.writeable = False
-        loss = float(self.loss[point])
-        bound = self._bound(point, num_bytes)
+        # sums along the frontier are only exact where losses do not cancel, as measured ones
+        measured = problem.origin is not None
+        loss = float(self.loss[point]) if measured else problem.total_loss(levels)
+        bound = min(self._bound(point, num_bytes, loss), loss)
         gap = relative_gap(loss, bound)
         return Solution(
             status=judge(Status.FEASIBLE, gap),
@@ -138,10 +140,10 @@ class Path:
             problem=problem,
         )
 
-    def _bound(self, point: int, num_bytes: int) -> float:
+    def _bound(self, point: int, num_bytes: int, loss: float) -> float:
         """Bound at a budget; on a breakpoint, and after the last, it is the loss itself."""
         exact = point == len(self.loss) - 1 or num_bytes == self.budget_bytes[point]
-        return float(self.loss[point]) if exact else self.frontier.bound_at(num_bytes)
+        return loss if exact else self.frontier.bound_at(num_bytes)
 
     def plan(self, budget: Budget) -> Plan:
         """The plan of the last breakpoint within a budget.
@@ -240,7 +242,7 @@ class Path:
         for share in (10, 25, 50, 75):
             num_bytes = full_bytes(self.problem) * share // 100
             if self.budget_bytes[0] < num_bytes < self.budget_bytes[-1]:
-                loss = self.frontier.loss_at(num_bytes)
+                loss = self.solution(num_bytes).loss
                 yield f"  {format_bytes(num_bytes):>12}  loss {loss:.4g} ({share} %)"
         yield f"  {format_bytes(highest):>12}  loss {self.loss[-1]:.4g} (highest)"
 

@@ -12,6 +12,7 @@ from .checks import check_count
 from .constraint import Constraint
 from .constraints.whole_pages import WholePages
 from .curves import running_minimum
+from .geometry import MOST_TOKENS
 from .origin import Origin
 from .profile import Profile
 from .risk import Mean, Risk, tail_mean
@@ -68,6 +69,7 @@ class Problem:
         for name, value in checked.items():
             object.__setattr__(self, name, value)
         self._check_curves()
+        self._check_origin()
         self._check_samples()
         for constraint in self.constraints:
             constraint.terms(self)
@@ -91,6 +93,18 @@ class Problem:
         refuse("cost_bytes", cost, np.diff(cost, prepend=cost[:, :1]) < 0, AXES, rule)
         check_total("cost_bytes", self.ceiling_bytes)
 
+    def _check_origin(self) -> None:
+        """Refuse an origin of other caches or another menu."""
+        if self.origin is None:
+            return
+        if not isinstance(self.origin, Origin):
+            raise TypeError(f"`origin` must be an Origin or None, but got {self.origin!r:.60}.")
+        if self.origin.capacity_tokens.shape != self.loss.shape:
+            raise ValueError(
+                f"`origin` must have the problem's shape [units, levels], {self.loss.shape},"
+                f" but has {self.origin.capacity_tokens.shape}. Leave it out for changed menus."
+            )
+
     def _check_samples(self) -> None:
         """Refuse a risk without the losses of samples, or with losses that do not belong to it."""
         if not isinstance(self.risk, Risk):
@@ -109,8 +123,7 @@ class Problem:
                 f" {self.loss.shape} after the samples, but got {samples.shape}."
             )
         refuse("sample_loss", samples, np.abs(samples) > MOST_LOSS, AXES, "must be within 1e290")
-        mean = samples.mean(axis=0)
-        above = self.loss > mean + 1e-9 * np.abs(mean)
+        above = self.loss > samples.mean(axis=0) + 1e-9 * np.abs(samples).mean(axis=0)
         refuse("loss", self.loss, above, AXES, "must be at most the mean of `sample_loss`")
 
     @classmethod
@@ -149,7 +162,11 @@ class Problem:
         geometry = profile.geometry
         check_total("context_tokens", geometry.full_bytes(context_tokens, batch_size))
         constraints = check_constraints(constraints)
-        page_tokens = math.lcm(*(c.page_tokens for c in constraints if isinstance(c, WholePages)))
+        pages = [c.page_tokens for c in constraints if isinstance(c, WholePages)]
+        page_tokens = check_count("page_tokens", math.lcm(*pages), most=MOST_TOKENS)
+        most_pages = [-(-tokens // page_tokens) for tokens in geometry.most_tokens(context_tokens)]
+        per_page = page_tokens * geometry.kv_heads * geometry.bytes_per_token * batch_size
+        check_total("page_tokens", sum(most_pages) * per_page)
         origin = Origin.of(profile, context_tokens, batch_size, page_tokens)
         samples = loss_of_units(profile) if risk != Mean() else None
         loss = origin.loss if samples is None else samples.mean(axis=0)
@@ -204,15 +221,21 @@ class Problem:
         return same_values(self, other)
 
     def __str__(self) -> str:
-        """Two lines for people."""
+        """A few lines for people."""
         units, levels = self.loss.shape
         lowest, highest = format_bytes(self.floor_bytes), format_bytes(self.ceiling_bytes)
-        return (
+        ends = [np.full(units, level, dtype=np.int64) for level in (0, levels - 1)]
+        worst, best = (self.total_loss(end) for end in ends)
+        lines = [
             f"Problem: {units} units with {levels} levels each,"
-            f" budget {format_bytes(self.budget_bytes)}\n"
-            f"  lowest levels   {lowest}, loss {self.loss[:, 0].sum():.4g}\n"
-            f"  highest levels  {highest}, loss {self.loss[:, -1].sum():.4g}"
-        )
+            f" budget {format_bytes(self.budget_bytes)}",
+            f"  lowest levels   {lowest}, loss {worst:.4g}",
+            f"  highest levels  {highest}, loss {best:.4g}",
+        ]
+        if self.risk != Mean():
+            lines.append(f"  risk            {self.risk}")
+        lines += [f"  constraint      {constraint}" for constraint in self.constraints]
+        return "\n".join(lines)
 
 
 def check_total(name: str, num_bytes: int) -> None:

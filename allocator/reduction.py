@@ -12,6 +12,8 @@ import numpy as np
 
 from .arrays import Floats, Ints
 from .constraint import Constraint
+from .curves import running_minimum
+from .measured import measured_loss
 from .origin import Origin
 from .problem import Problem
 from .terms import Bools, Distinct, Limit, ShareFunction, Terms, terms_of
@@ -95,6 +97,7 @@ def rewrite(problem: Problem, terms: Terms, stand_in: Ints, group: Ints) -> Prob
     units = np.arange(len(group))[:, None]
     merged = len(np.unique(group)) < len(group)
     samples = problem.sample_loss
+    loss = measured_loss(problem) if samples is None else problem.loss
 
     def merge(curves: Any) -> Any:
         return add_up(curves[..., units, stand_in], group)
@@ -110,7 +113,8 @@ def rewrite(problem: Problem, terms: Terms, stand_in: Ints, group: Ints) -> Prob
     coupled = coupling.limits or coupling.distinct or coupling.custom
     return replace(
         problem,
-        loss=merge(problem.loss),
+        # tied units cannot each step down to a better level, so their sum is repaired instead
+        loss=running_minimum(merge(loss)),
         cost_bytes=merge(problem.cost_bytes),
         constraints=(Coupling(coupling),) if coupled else (),
         origin=None if merged else rewrite_origin(problem.origin, stand_in),

@@ -141,18 +141,38 @@ def refusal(problem: Problem) -> str:
     """Say that no plan fits, what the smallest one needs, and what to do."""
     reduction = reduce(problem)
     if reduction is None:
-        return "No plan meets the constraints: they leave a cache no level. Loosen them."
+        asked = constraints_text(problem)
+        return f"No plan meets {asked}: a cache is left without a level. Loosen them."
     lowest = np.zeros(len(reduction.problem.loss), dtype=np.int64)
     fault = violation(reduction.problem, lowest)
-    reduced_floor = reduction.problem.floor_bytes
-    if reduced_floor <= problem.budget_bytes:
-        return f"No plan meets the constraints: the smallest fails, as {fault}. Loosen them."
-    budget, floor = format_pair(problem.budget_bytes, reduced_floor)
-    levels = reduction.expand(lowest)
-    return (
-        f"No plan fits {budget}: the smallest needs {floor} ({smallest(problem, levels)})."
-        " Raise the budget or measure a profile with a smaller level."
-    )
+    needed = reduction.problem.floor_bytes
+    if needed <= problem.budget_bytes:
+        budget = format_bytes(problem.budget_bytes)
+        why = f" (the smallest plan fails, as {fault})" if fault else ""
+        return (
+            f"No plan within {budget} meets {constraints_text(problem)}{why}."
+            " Raise the budget or loosen them."
+        )
+    budget, floor = format_pair(problem.budget_bytes, needed)
+    text = f"No plan fits {budget}: the smallest"
+    if problem.floor_bytes <= problem.budget_bytes:
+        text += f" under {constraints_text(problem)}"
+    text += f" needs {floor} ({smallest(problem, reduction.expand(lowest))})."
+    return text + advice(problem)
+
+
+def advice(problem: Problem) -> str:
+    """What to do about a budget below the smallest plan."""
+    if problem.origin is not None and 0 < problem.budget_bytes <= 100:
+        return f" Did you mean '{problem.budget_bytes}%'?"
+    if problem.floor_bytes <= problem.budget_bytes:
+        return " Raise the budget or loosen the constraints."
+    return " Raise the budget or measure a profile with a smaller level."
+
+
+def constraints_text(problem: Problem) -> str:
+    """The constraints in words."""
+    return " and ".join(map(describe, problem.constraints)) or "the losses"
 
 
 def smallest(problem: Problem, levels: Ints) -> str:
@@ -164,4 +184,5 @@ def smallest(problem: Problem, levels: Ints) -> str:
     low, high = tokens_of.min(), tokens_of.max()
     tokens = f"{low} to {high} tokens" if low < high else f"{low} token{'s' if low > 1 else ''}"
     caches = origin.geometry.caches
-    return f"{caches} cache{'s' if caches > 1 else ''} at {tokens}"
+    context = f"of {origin.context_tokens}"
+    return f"{caches} cache{'s' if caches > 1 else ''} at {tokens} {context}"

@@ -6,17 +6,19 @@ from dataclasses import fields, is_dataclass
 import numpy as np
 
 from kvbudget.allocator import solvers
+from kvbudget.allocator.coupled.choose import relaxed_bound
 from kvbudget.allocator.solvers.hull import Hull
 
 from .arrays import Ints
 from .budget import Budget
 from .constraint import Constraint
 from .coupling import lowest_fits, violation
+from .measured import measured_total
 from .plan import Plan
 from .problem import Problem
 from .profile import Profile
 from .reduction import reduce
-from .relaxation import hull_bound, used_bytes
+from .relaxation import used_bytes
 from .risk import Mean, Risk
 from .solution import Solution
 from .solver import CLOSED, Choice, Solver
@@ -54,13 +56,13 @@ def solve(problem: Problem, solver: Solver) -> Solution:
     seconds = time.perf_counter() - start
     if check_status(reduction.problem, choice, name) is Status.INFEASIBLE:
         return Solution.infeasible(problem, name)
-    reduced_levels = check_choice(reduction.problem, choice, name)
-    levels = reduction.expand(reduced_levels)
+    chosen = check_choice(reduction.problem, choice, name)
+    levels = reduction.expand(highest_if_free(reduction.problem, chosen))
     levels.flags.writeable = False
-    loss = problem.total_loss(levels)
+    loss = measured_total(problem, levels)
     bound = check_bound(choice.bound, loss, name)
     if not solver.bounds_relaxation:
-        bound = max(bound, hull_bound(reduction.problem))
+        bound = max(bound, relaxed_bound(reduction.problem))
     gap = relative_gap(loss, bound)
     return Solution(
         status=judge(choice.status, gap),
@@ -134,8 +136,9 @@ def solver_name(solver: Solver) -> str:
     if not is_dataclass(solver):
         return type(solver).__name__
     settings = [(f.name, getattr(solver, f.name)) for f in fields(solver) if f.repr]
-    plain = {f.name: f.default for f in fields(solver)}
-    changed = [f"{name}={value!r}" for name, value in settings if value != plain[name]]
+    plain = {f.name: repr(f.default) for f in fields(solver)}
+    # by their text, because a field may hold an array
+    changed = [f"{name}={value!r:.60}" for name, value in settings if repr(value) != plain[name]]
     return type(solver).__name__ + (f"({', '.join(changed)})" if changed else "")
 
 
@@ -213,6 +216,16 @@ def check_choice(problem: Problem, choice: Choice, name: str) -> Ints:
     if broken:
         raise RuntimeError(f"{name} broke its contract: {broken}.")
     return levels
+
+
+def highest_if_free(problem: Problem, levels: Ints) -> Ints:
+    """The highest levels if they fit and lose no more, else the given ones, int64 [units].
+
+    Where memory is free nothing should be evicted, though it was measured to lose nothing.
+    """
+    highest = np.full_like(levels, problem.loss.shape[1] - 1)
+    fits = problem.ceiling_bytes <= problem.budget_bytes and not violation(problem, highest)
+    return highest if fits and problem.total_loss(highest) <= problem.total_loss(levels) else levels
 
 
 def check_bound(bound: float, loss: float, name: str) -> float:

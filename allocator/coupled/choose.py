@@ -9,8 +9,9 @@ from kvbudget.allocator.arrays import Ints
 from kvbudget.allocator.coupling import violation
 from kvbudget.allocator.problem import Problem
 from kvbudget.allocator.relaxation import hull_bound
+from kvbudget.allocator.risk import Mean
 from kvbudget.allocator.solver import Choice
-from kvbudget.allocator.terms import Terms
+from kvbudget.allocator.terms import Terms, terms_of
 
 from .columns import CoupledRelaxation, relax_stacked
 from .exchange import exchange, fill_within, shrink_within, trim_within
@@ -31,6 +32,17 @@ def choose_coupled(problem: Problem) -> Choice:
     relaxed = relax_stacked(problem, stacked)
     bound = max(relaxed.bound, hull_bound(problem))
     return Choice(round_within(stacked, relaxed), bound=bound)
+
+
+def relaxed_bound(problem: Problem) -> float:
+    """Loss that no plan within the budget and all byte limits can beat, under the risk.
+
+    Args:
+        problem: A reduced problem whose lowest levels fit all limits.
+    """
+    if problem.risk == Mean() and not terms_of(problem).limits:
+        return hull_bound(problem)
+    return max(relax_stacked(problem, stack(problem)).bound, hull_bound(problem))
 
 
 def known_plan(

@@ -61,7 +61,10 @@ def relax_stacked(problem: Problem, stacked: Stacked) -> CoupledRelaxation:
     held = first_columns(problem, start) & fits
     best = CoupledRelaxation(held.astype(np.float64), admit_none(stacked), -math.inf)
     for _ in range(ROUNDS):
-        share, multipliers = solve_held(stacked, held, scale)
+        answer = solve_held(stacked, held, scale)
+        if answer is None:
+            return best
+        share, multipliers = answer
         levels = share.argmax(axis=1)
         bound = prove_bound(stacked, multipliers, levels)
         if bound > best.bound:
@@ -105,16 +108,15 @@ def unit_stake(problem: Problem, levels: Ints) -> float:
     return stake or float(np.ptp(problem.loss)) or 1.0
 
 
-def solve_held(stacked: Stacked, held: Bools, scale: float) -> tuple[Floats, Multipliers]:
+def solve_held(stacked: Stacked, held: Bools, scale: float) -> tuple[Floats, Multipliers] | None:
     """Optimum over some levels: the shares, [units, levels], and prices and weights.
+
+    There is none where the losses differ by so many powers of ten that HiGHS gives up.
 
     Args:
         stacked: The problem.
         held: Levels that may be used, [units, levels], with the lowest of each unit.
         scale: Loss that counts as 1.
-
-    Raises:
-        RuntimeError: If the linear program ends without a solution, which never should be.
     """
     from scipy import sparse
     from scipy.optimize import linprog
@@ -142,7 +144,7 @@ def solve_held(stacked: Stacked, held: Bools, scale: float) -> tuple[Floats, Mul
         method="highs",
     )
     if answer.status != 0:
-        raise RuntimeError(f"The linear program of several multipliers ended: {answer.message}")
+        return None
     share = np.zeros(held.shape)
     share[unit, level] = answer.x[: len(unit)]
     dual = -answer.ineqlin.marginals

@@ -1,6 +1,7 @@
 """What a search makes small: a number measured for a plan."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from kvbudget.allocator.plan import Plan
 
@@ -11,6 +12,23 @@ A generator function may yield better and better estimates of it, such as the pe
 first prompt, of the first two, and so on. The last one counts. A plan that does worse than half
 of the others up to the same step is then given up early.
 """
+
+
+def name_of(objective: Objective | None) -> str:
+    """Name of what is measured, by which a study knows its objective again.
+
+    Args:
+        objective: A function has its own name, ``functools.partial`` that of its function, and
+            any other object that of its class. ``None`` is the predicted loss.
+    """
+    if objective is None:
+        return "the predicted loss"
+    # a partial of a partial is one partial
+    if isinstance(objective, partial):
+        objective = objective.func
+    named = getattr(objective, "__qualname__", type(objective).__qualname__)
+    module = getattr(objective, "__module__", type(objective).__module__)
+    return f"{module}.{named}"
 
 
 def to_number(value: object) -> float:

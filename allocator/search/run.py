@@ -11,7 +11,8 @@ from kvbudget.allocator.relaxation import used_bytes
 
 from .objective import to_number
 from .sampler import seed_of_trial
-from .study import open_study
+from .storage import place_text
+from .study import DRAWS, open_study
 from .task import Task
 from .trial_record import Outcome
 
@@ -23,23 +24,66 @@ LEAST_OTHERS = 5
 """Trials that must have been measured to the end before one can be given up."""
 
 
-def run(task: Task) -> "list[optuna.trial.FrozenTrial]":
-    """Make the trials of a task that its study lacks; return all that ended, oldest first.
+def run(task: Task) -> "tuple[list[optuna.trial.FrozenTrial], tuple[str, ...]]":
+    """Make the trials of a task that its study lacks.
 
     Trials that a killed process left unfinished do not count. Those whose objective raised an
     error do not either.
+
+    Returns:
+        All trials that ended, oldest first, and what to say about earlier runs.
     """
     study = open_study(task)
+    before = len(ended(study))
+    try:
+        made = make_trials(study, task)
+    except BaseException as error:
+        if task.storage is not None:
+            error.add_note(kept_text(len(ended(study)), task))
+        raise
+    return ended(study), notes_of(study, task, before, made)
+
+
+def make_trials(study: "optuna.Study", task: Task) -> int:
+    """Make what a study lacks; return how many trials that took."""
+    made = 0
     for index in missing_starts(study, task, wait=True):
         enqueue(study, task, index)
     while len(ended(study)) < task.trials and not reached(study, task):
         make_trial(study, task)
+        made += 1
     # starts that someone began and never ended
     for index in missing_starts(study, task, wait=False):
         if not reached(study, task):
             enqueue(study, task, index)
             make_trial(study, task)
-    return ended(study)
+            made += 1
+    return made
+
+
+def kept_text(count: int, task: Task) -> str:
+    """What a search that broke off has left in its storage."""
+    trials = "1 trial is" if count == 1 else f"{count} trials are"
+    return f"{trials} kept in {place_text(task.storage)}; run it again to go on."
+
+
+def notes_of(study: "optuna.Study", task: Task, before: int, made: int) -> tuple[str, ...]:
+    """Sentences on a study that earlier runs began.
+
+    Args:
+        study: The study.
+        task: Its task.
+        before: Trials that had ended when this run began.
+        made: Trials that this run made.
+    """
+    if not before:
+        return ()
+    earlier = "1 trial was" if before == 1 else f"{before} trials were"
+    now = {0: "none was", 1: "1 was"}.get(made, f"{made} were")
+    notes = [f"{earlier} already in {place_text(task.storage)}, {now} run now."]
+    if (drawn := study.user_attrs.get(DRAWS)) != task.draws:
+        notes.append(f"The first ones were drawn with {drawn}, not with {task.draws}.")
+    return tuple(notes)
 
 
 def ended(study: "optuna.Study") -> "list[optuna.trial.FrozenTrial]":
@@ -121,7 +165,7 @@ def finish(
     elif task.bytes_too and outcome is not Outcome.FAILED:
         trial.set_constraint("over_bytes", values[0] - task.problem.budget_bytes)
         study.tell(trial, values)
-    elif outcome is Outcome.MEASURED:
+    elif outcome in (Outcome.MEASURED, Outcome.REPEATED):
         study.tell(trial, values[1])
     else:
         study.tell(trial, state=TrialState.FAIL)
@@ -147,7 +191,7 @@ def measure(
         return Outcome.OVER_BUDGET, task.problem.total_loss(levels)
     known = {tuple(others): value for value, others in measured(study)}
     if tuple(levels.tolist()) in known:
-        return Outcome.MEASURED, known[tuple(levels.tolist())]
+        return Outcome.REPEATED, known[tuple(levels.tolist())]
     answer = task.measure(levels)
     if isinstance(answer, Iterator):
         return measure_by_steps(study, trial, task, answer)

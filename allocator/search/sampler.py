@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -13,9 +13,14 @@ if TYPE_CHECKING:
 
 
 class Sampler(ABC):
-    """A sampler of Optuna, described by plain values so that it can be made anew at each trial."""
+    """A sampler of Optuna, described by plain values so that it can be made anew at each trial.
+
+    One that cannot search memory and value together unsets ``searches_fronts``.
+    """
 
     __slots__ = ()
+
+    searches_fronts: ClassVar[bool] = True
 
     @abstractmethod
     def build(self, seed: int) -> "optuna.samplers.BaseSampler":
@@ -55,6 +60,10 @@ class Tpe(Sampler):
 class CmaEs(Sampler):
     """Covariance matrix adaptation; for one objective and real numbers.
 
+    Warning:
+        Optuna keeps the state of this sampler in the storage as a pickle, which can run any code
+        when it is read. Resume only storages that you trust.
+
     Args:
         population: Trials of a generation; 0 lets it depend on the number of dimensions.
 
@@ -65,6 +74,8 @@ class CmaEs(Sampler):
     Reference:
         Hansen, "The CMA Evolution Strategy: A Tutorial", 2016. https://arxiv.org/abs/1604.00772
     """
+
+    searches_fronts: ClassVar[bool] = False
 
     population: int = 0
 
@@ -109,6 +120,19 @@ class NsgaII(Sampler):
         import optuna
 
         return optuna.samplers.NSGAIISampler(population_size=self.population, seed=seed)
+
+
+def check_front(sampler: Sampler) -> None:
+    """Refuse a sampler that knows one objective only.
+
+    Raises:
+        ValueError: If it cannot search memory and value together.
+    """
+    if not sampler.searches_fronts:
+        raise ValueError(
+            f"`sampler` must search two objectives, but got {sampler!r}."
+            " Pass Tpe() or NsgaII(), or call search_plans."
+        )
 
 
 def seed_of_trial(seed: int, number: int) -> int:

@@ -11,10 +11,12 @@ from kvbudget.allocator.reduction import Reduction, reduce
 from kvbudget.allocator.solution import refusal
 from kvbudget.allocator.solver import Solver
 
+from .kinds import check_problem, check_search
 from .parameters import Parameters
 from .records import records_of
 from .result import SearchResult
 from .run import run
+from .sampler import check_front
 from .targets import hull_levels
 from .task import Start, Task, enough_for
 from .with_budget import START_SHARES, WithBudget, at_share
@@ -35,10 +37,13 @@ def search_plans(problem: Problem, search: "OptunaSearch") -> SearchResult:
     Raises:
         InfeasibleBudget: If nothing fits the budget and the constraints.
         BadFile: If the storage is not one.
-        TypeError: If the objective gives something that is not a number.
+        TypeError: If an argument is of another type, or the objective gives something that is not
+            a number.
         ValueError: If there is an objective but no model to make plans for, the constraints
             cannot be honoured, or the study of this name belongs to something else.
     """
+    check_problem(problem)
+    check_search(search)
     reduction = reduce_for(problem, search)
     reduced = reduction.problem
     hull = Start(search.parameters.starts(reduced)[0], hull_levels(reduced))
@@ -58,9 +63,13 @@ def search_front(problem: Problem, search: "OptunaSearch") -> SearchResult:
     Raises:
         InfeasibleBudget: If nothing fits the budget and the constraints.
         BadFile: If the storage is not one.
-        TypeError: If the objective gives something that is not a number.
-        ValueError: As for :func:`search_plans`.
+        TypeError: If an argument is of another type, or the objective gives something that is not
+            a number.
+        ValueError: As for :func:`search_plans`, or if the sampler knows one objective only.
     """
+    check_problem(problem)
+    check_search(search)
+    check_front(search.sampler)
     reduction = reduce_for(problem, search)
     parameters = WithBudget(search.parameters)
     values = parameters.starts(reduction.problem)
@@ -110,7 +119,8 @@ def conduct(
 
 def result_of(task: Task) -> SearchResult:
     """Run a study and read its trials."""
-    return SearchResult(task.original, task.solver, records_of(task, run(task)))
+    trials, notes = run(task)
+    return SearchResult(task.original, task.solver, records_of(task, trials), notes)
 
 
 def other_starts(

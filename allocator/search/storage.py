@@ -1,6 +1,7 @@
 """Where trials are kept: in memory, in a journal file, or in a database."""
 
 import os
+import re
 import time
 from typing import TYPE_CHECKING, Any, cast
 
@@ -15,6 +16,11 @@ DATABASE_ATTEMPTS = 4
 DATABASE_WAIT_SECONDS = 0.5
 JOURNAL_START = b'{"op_code":'
 """First bytes of every line of a journal."""
+
+
+def place_text(place: FilePath | None) -> str:
+    """Where trials are kept, for messages; the user and the password of a database are left out."""
+    return "memory" if place is None else re.sub(r"://.*@", "://", os.fspath(place))
 
 
 def open_storage(place: FilePath | None) -> "optuna.storages.BaseStorage":

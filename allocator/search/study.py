@@ -5,13 +5,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from .fingerprint import fingerprint
-from .storage import open_storage
+from .storage import open_storage, place_text
 from .task import Task
 
 if TYPE_CHECKING:
     import optuna
 
-IDENTITY = "kvbudget_fingerprint"
+IDENTITY, DRAWS = "kvbudget_fingerprint", "kvbudget_draws"
 
 
 def open_study(task: Task) -> "optuna.Study":
@@ -45,11 +45,13 @@ def claim(study: "optuna.Study", task: Task) -> None:
     found = study.user_attrs.get(IDENTITY)
     if found is None and not study.get_trials(deepcopy=False):
         study.set_user_attr(IDENTITY, mine)
+        study.set_user_attr(DRAWS, task.draws)
     elif found != mine:
         raise ValueError(
             f"`study_name` must name a study of this problem, but the trials of"
-            f" {task.study_name!r} in {task.storage} were made for other losses, another budget,"
-            " other parameters or another kind of objective. Choose another name or storage."
+            f" {task.study_name!r} in {place_text(task.storage)} were made for other losses,"
+            f" another budget, other parameters or another objective than {task.kind}."
+            " Choose another name or storage."
         )
 
 

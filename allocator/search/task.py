@@ -10,7 +10,7 @@ from kvbudget.allocator.problem import Problem
 from kvbudget.allocator.reduction import Reduction
 from kvbudget.allocator.relaxation import hull_bound
 
-from .objective import Objective
+from .objective import Objective, name_of
 from .parameters import Parameters
 from .plans import check_model, plan_of
 from .sampler import Sampler
@@ -79,8 +79,13 @@ class Task:
     @property
     def kind(self) -> str:
         """Name of what is measured, so that studies are not mixed up."""
-        value = "the predicted loss" if self.objective is None else "a measured number"
+        value = name_of(self.objective)
         return f"bytes and {value}" if self.bytes_too else value
+
+    @property
+    def draws(self) -> str:
+        """How values are drawn."""
+        return f"{self.sampler!r} and seed {self.seed}"
 
     def measure(self, levels: Ints) -> float | Iterator[float]:
         """What is made small, for levels of the searched problem, int64 [units]."""

@@ -10,6 +10,7 @@ class Outcome(Enum):
     """How a trial ended. The value is the message shown to the user."""
 
     MEASURED = "The objective gave a number."
+    REPEATED = "The levels were measured before, so their value was taken and nothing was measured."
     PRUNED = "Given up early: the first estimates were worse than those of half the others."
     FAILED = "The objective gave no number."
     OVER_BUDGET = "The levels need more than the budget, so nothing was measured."

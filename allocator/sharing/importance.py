@@ -35,16 +35,22 @@ def check_importance(value: object, name: str = "importance") -> Importance | No
 def per_cache(problem: Problem, importance: Importance, name: str = "importance") -> Floats:
     """Importance of each cache, [layers, kv_heads]; that of a layer holds for all its caches.
 
+    In a problem without an origin every unit is a layer with one head. If the heads of all layers
+    were merged, there still is a number for each of them, and the layer takes their mean.
+
     Raises:
         ValueError: If it is not one number per layer or per cache of the problem.
     """
     given = np.array(importance)
     layers, kv_heads = problem.shape
+    if problem.origin is None and given.ndim == 2:
+        given = mean_over_heads(given)
     if given.shape not in ((layers,), (layers, kv_heads)):
+        heads = "kv_heads" if problem.origin is None else kv_heads
         raise ValueError(
-            f"`{name}` must have the shape ({layers},) or ({layers}, {kv_heads}), but got"
-            f" {given.shape}. In a problem that was not made from a profile, or whose heads must"
-            " be equal, every unit is a layer of its own."
+            f"`{name}` must have the shape ({layers},) or ({layers}, {heads}), but got"
+            f" {np.shape(importance)}. In a problem that was not made from a profile, or some of"
+            " whose heads must be equal, every unit is a layer of its own."
         )
     return np.broadcast_to(given.reshape(layers, -1), (layers, kv_heads))
 
@@ -58,7 +64,11 @@ def cache_importance(problem: Problem, importance: Importance | None) -> Floats:
 
 def layer_importance(problem: Problem, importance: Importance | None) -> Floats:
     """Mean importance of each layer's caches, [layers]."""
-    each = cache_importance(problem, importance)
+    return mean_over_heads(cache_importance(problem, importance))
+
+
+def mean_over_heads(each: Floats) -> Floats:
+    """Mean over the caches of each layer, [layers], from [layers, kv_heads]."""
     # divided first, so that the sum cannot overflow
     mean: Floats = (each / each.shape[1]).sum(axis=1)
     return mean

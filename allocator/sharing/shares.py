@@ -2,6 +2,8 @@
 
 Shares say how the units stand to each other; only their ratios count. The arithmetic is that of
 whole numbers and fractions, so no byte is lost or spent twice, however large the costs are.
+Units with equal shares and equal menus come out equal up to one level of the menu, which the
+largest remainder adds, and but for units that a smaller level serves as well.
 
 Reference:
     Bitran and Hax, "Disaggregation and Resource Allocation Using Convex Knapsack Problems with

@@ -21,6 +21,7 @@ import numpy as np
 from kvbudget.allocator.arrays import Floats, Ints
 from kvbudget.allocator.checks import check_count, check_number
 from kvbudget.allocator.knapsack.core import reduce_to_core
+from kvbudget.allocator.knapsack.frontier import NEVER
 from kvbudget.allocator.knapsack.search import search
 from kvbudget.allocator.problem import Problem
 from kvbudget.allocator.relaxation import Relaxation, relax
@@ -106,7 +107,7 @@ class Exact(Solver):
         base = losses(problem, relaxed.levels)
         extra = math.fsum([*losses(problem, known.levels), *(-loss for loss in base)])
         best = math.ceil(extra / core.quantum + core.error)
-        tolerance = int(self.tolerance * abs(known.loss) / core.quantum)
+        tolerance = int(min(self.tolerance * abs(known.loss) / core.quantum, NEVER))
         patient = width == WIDTHS[-1]
         found = search(core, best, tolerance, width, most_states, patient=patient)
         levels, loss = known.levels, known.loss

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from kvbudget.allocator import allocate as allocate
     from kvbudget.allocator import compare as compare
     from kvbudget.allocator import constraints as constraints
+    from kvbudget.allocator import search as search
     from kvbudget.allocator import search_front as search_front
     from kvbudget.allocator import search_plans as search_plans
     from kvbudget.allocator import solve as solve
@@ -76,6 +77,7 @@ _HOME = {
     "measure_importance": "kvbudget.runtime",
     "measure_profile": "kvbudget.runtime",
     "reference_model": "kvbudget.reference",
+    "search": "kvbudget.allocator",
     "search_front": "kvbudget.allocator",
     "search_plans": "kvbudget.allocator",
     "solve": "kvbudget.allocator",
@@ -110,6 +112,7 @@ __all__ = [
     "measure_importance",
     "measure_profile",
     "reference_model",
+    "search",
     "search_front",
     "search_plans",
     "solve",

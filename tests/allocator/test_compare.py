@@ -22,12 +22,13 @@ from kvbudget.allocator import (
     Status,
     Tokens,
     WorstSample,
+    allocate,
     compare,
     solve,
 )
 from kvbudget.allocator.constraint import Constraint
 from kvbudget.allocator.constraints import ByteLimit, LeastTokens, MostCapacities
-from kvbudget.allocator.solvers import Greedy, Hull, OptunaSearch, Uniform
+from kvbudget.allocator.solvers import Greedy, HeadKV, Hull, OptunaSearch, Uniform
 
 BUDGETS = ["1%", "40%", Tokens(30), 9000]
 
@@ -89,7 +90,9 @@ def test_constraints_and_risk_reach_the_problem(
     }
     (found,) = compare(profile, budgets=["60%"], solvers=[Able()], **arguments).rows
     wanted = solve(Problem.from_profile(profile, budget="60%", **arguments), Able())
-    assert replace(found, seconds=0.0) == replace(ComparisonRow.of("60%", wanted), seconds=0.0)
+    assert replace(found, seconds=0.0) == replace(
+        ComparisonRow.of("60%", wanted, "Able"), seconds=0.0
+    )
 
 
 def test_a_solver_that_cannot_is_a_row_that_says_so(profile: Profile) -> None:
@@ -152,14 +155,29 @@ def test_a_solver_for_one_model_only_can_be_compared(profile: Profile) -> None:
     assert found.has_plan
 
 
-def test_an_error_of_a_solver_is_not_hidden(profile: Profile) -> None:
+def test_an_error_of_a_solver_is_a_row_and_costs_no_other_row(profile: Profile) -> None:
     @dataclass(frozen=True, slots=True)
     class Faulty(Able):
         def choose(self, problem: Problem) -> Choice:
             raise KeyError("mine")
 
-    with pytest.raises(KeyError, match="mine"):
-        compare(profile, budgets=["40%"], solvers=[Faulty()], context_tokens=100)
+    found = compare(profile, budgets=["40%"], solvers=[Faulty(), Hull()], context_tokens=100)
+    assert [row.outcome for row in found.rows] == ["FAILED", "FEASIBLE"]
+    assert found.rows[0].note == "KeyError: 'mine'"
+    assert "Faulty: KeyError: 'mine'" in str(found)
+
+
+def test_solvers_that_share_a_name_are_told_apart(profile: Profile) -> None:
+    weighed = [HeadKV(importance=[[1.0, 2.0]] * 3), HeadKV(importance=[[2.0, 1.0]] * 3), Hull()]
+    found = compare(profile, budgets=["40%", "60%"], solvers=weighed, context_tokens=100)
+    names = [row.solver for row in found.rows]
+    assert names == ["HeadKV", "HeadKV #2", "Hull"] * 2
+
+
+def test_a_row_holds_its_plan(profile: Profile) -> None:
+    (row,) = compare(profile, budgets=["40%"], solvers=[Hull()], context_tokens=100).rows
+    assert row.solution is not None
+    assert row.solution.plan == allocate(profile, budget="40%", context_tokens=100)
 
 
 def test_records_are_json_even_without_a_plan(profile: Profile) -> None:

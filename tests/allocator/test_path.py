@@ -299,7 +299,7 @@ def test_it_reads_well(path: Path) -> None:
     lines = str(path).splitlines()
     assert lines[0] == f"Path for tests/tiny, 100 tokens: {len(path)} breakpoints"
     assert lines[1].endswith(f"loss {path.loss[0]:.4g} (lowest)")
-    assert any("(50 %)" in line and f"{path.loss_at('50%'):.4g}" in line for line in lines)
+    assert any("(50 %)" in line and f"{path.solution('50%').loss:.4g}" in line for line in lines)
     assert lines[-1].endswith("loss 0 (highest)")
     assert len(lines) <= 7
     assert str(solve_path(ARRAYS)).startswith("Path for units without a model: 5 breakpoints")

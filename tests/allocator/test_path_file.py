@@ -90,7 +90,7 @@ def test_damage_is_found(path: Path, content: bytes, data: st.DataObject) -> Non
                     {"name": "MostTokens", "tokens": 9},
                 ]
             },
-            "leave a cache no level",
+            "left without a level",
         ),
         ({"geometry": {}}, "is missing"),
     ],

@@ -44,7 +44,6 @@ def test_a_profile_that_rises_is_remembered_as_it_was(make_profile: Callable[...
         {"origin": None},
         {"loss": np.full((6, 4), np.inf)},
         {"loss": np.full((6, 4), -1.0)},
-        {"loss": np.zeros((6, 3)), "cost_bytes": np.ones((6, 3), dtype=int)},
         {"cost_bytes": np.ones((6, 4), dtype=int)},
         {"constraints": (Custom(lambda share: []),)},
     ],

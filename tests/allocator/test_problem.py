@@ -1,11 +1,12 @@
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from kvbudget.allocator import Geometry, Problem, Profile, Tokens
-from kvbudget.allocator.constraints import LeastTokens
+from kvbudget.allocator.constraints import LeastTokens, WholePages
 
 LOSS = [[3.0, 1.0], [4.0, 0.0]]
 COST = [[1, 5], [2, 2]]
@@ -170,3 +171,18 @@ def test_a_level_that_is_not_allowed_lends_its_loss_to_no_other(
     )
     assert bound.loss[0].tolist() == [np.inf, np.inf, 3.0, 0.0]
     assert bound.loss[5].tolist() == free.loss[5].tolist()
+
+
+def test_an_origin_must_belong_to_the_menus(problem: Problem) -> None:
+    with pytest.raises(ValueError, match="`origin` must have the problem's shape"):
+        replace(problem, loss=problem.loss[:, :3], cost_bytes=problem.cost_bytes[:, :3])
+    with pytest.raises(TypeError, match="`origin` must be an Origin"):
+        replace(problem, origin=5)  # type: ignore[arg-type]
+
+
+def test_pages_that_would_need_too_much_are_refused(profile: Profile) -> None:
+    for pages in ((WholePages(2**40),), (WholePages(2**30), WholePages(3**20))):
+        with pytest.raises(ValueError, match="`page_tokens` must"):
+            Problem.from_profile(
+                profile, budget="50%", context_tokens=100, constraints=pages, batch_size=2**16
+            )

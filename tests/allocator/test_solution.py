@@ -4,7 +4,8 @@ from typing import Any
 import pytest
 
 from kvbudget.allocator import InfeasibleBudget, Problem, Profile, allocate, solve
-from kvbudget.allocator.solvers import Greedy, Hull, Uniform
+from kvbudget.allocator.constraints import LeastTokens, MostCapacities, MostTokens, Protected
+from kvbudget.allocator.solvers import Greedy, Hull, MixedInteger, Uniform
 
 PROBLEM = Problem([[9.0, 5.0, 2.0], [8.0, 4.0, 1.0]], [[1, 2, 4], [1, 2, 4]], 5)
 
@@ -37,13 +38,13 @@ def test_the_refusal_names_the_smallest_plan_and_the_way_out(
     with pytest.raises(InfeasibleBudget) as caught:
         allocate(full, budget="10KiB", context_tokens=1050)
     assert str(caught.value) == (
-        "No plan fits 10.0 KiB: the smallest needs 14.8 KiB (6 caches at 105 tokens)."
+        "No plan fits 10.0 KiB: the smallest needs 14.8 KiB (6 caches at 105 tokens of 1050)."
         " Raise the budget or measure a profile with a smaller level."
     )
 
 
 def test_the_refusal_gives_a_range_when_windows_differ(profile: Profile) -> None:
-    with pytest.raises(InfeasibleBudget, match=r"\(6 caches at 16 to 105 tokens\)"):
+    with pytest.raises(InfeasibleBudget, match=r"\(6 caches at 16 to 105 tokens of 1050\)"):
         allocate(profile, budget="1KiB", context_tokens=1050)
 
 
@@ -66,3 +67,20 @@ def test_a_solution_reads_well() -> None:
 def test_solutions_compare_by_everything_but_time() -> None:
     assert solve(PROBLEM, Hull()) == solve(PROBLEM, Hull())
     assert solve(PROBLEM, Hull()) != solve(PROBLEM, Uniform())
+
+
+def test_the_refusal_says_whether_the_budget_or_the_constraints_are_to_blame(
+    profile: Profile,
+) -> None:
+    request: dict[str, Any] = {"budget": "40%", "context_tokens": 100}
+    floor, ceiling = LeastTokens(90), MostTokens(60)
+    with pytest.raises(InfeasibleBudget, match=r"under LeastTokens\(tokens=90\) needs .*loosen"):
+        allocate(profile, constraints=(floor,), **request)
+    with pytest.raises(InfeasibleBudget, match=r"No plan meets .* and .*: a cache is left"):
+        allocate(profile, constraints=(floor, ceiling), **request)
+    most = (MostCapacities(1), Protected(layers=(0,)))
+    solver = MixedInteger()
+    with pytest.raises(InfeasibleBudget, match=r"within .* meets MostCap.*\. Raise the"):
+        allocate(profile, constraints=most, solver=solver, budget="70%", context_tokens=100)
+    with pytest.raises(InfeasibleBudget, match="Did you mean '25%'"):
+        allocate(profile, budget=25, context_tokens=100)

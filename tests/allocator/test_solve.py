@@ -206,3 +206,12 @@ def test_losses_below_zero_have_a_gap_by_magnitude() -> None:
     assert solution.loss == -2.0
     assert solution.bound == pytest.approx(-2.5)
     assert solution.gap == pytest.approx(0.2)
+
+
+def test_where_memory_is_free_everything_is_kept(make_profile: Any) -> None:
+    loss = np.broadcast_to([3.0, 1.0, 0.0, 0.0], (3, 2, 4))
+    useless = make_profile(loss=loss)
+    plan = allocate(useless, budget="100%", context_tokens=100)
+    assert plan.capacity_tokens.tolist() == [[100, 100], [16, 16], [100, 100]]
+    half = allocate(useless, budget="60%", context_tokens=100)
+    assert half.capacity_tokens.tolist() == [[50, 50], [16, 16], [50, 50]]

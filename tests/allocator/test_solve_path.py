@@ -86,7 +86,7 @@ def test_a_risk_other_than_the_mean_is_refused_with_a_way_out(profile: Profile, 
 def test_constraints_that_leave_a_cache_no_level_have_no_path(
     make_profile: Callable[..., Profile],
 ) -> None:
-    with pytest.raises(InfeasibleBudget, match="they leave a cache no level"):
+    with pytest.raises(InfeasibleBudget, match="a cache is left without a level"):
         solve_path(
             make_profile(), context_tokens=100, constraints=(LeastTokens(60), MostTokens(50))
         )

@@ -126,7 +126,9 @@ def test_a_number_out_of_range_is_refused_by_its_option(run, profile_file, optio
 
 def test_limits_that_leave_nothing(refused, profile_file):
     arguments = ("--budget", "50%", "--context", 200, "--least-tokens", 90, "--most-tokens", 60)
-    assert "No plan meets the constraints" in refused("allocate", profile_file, *arguments)
+    assert "No plan meets LeastTokens(tokens=90) and MostTokens(tokens=60)" in refused(
+        "allocate", profile_file, *arguments
+    )
 
 
 def test_a_solver_that_cannot_honour_a_limit(refused, profile_file, monkeypatch):

@@ -56,7 +56,7 @@ def test_a_budget_is_applied(names, capsys):
 
 def test_solvers_are_compared(names, capsys):
     exec(blocks()[1], names)
-    assert "Greedy" in capsys.readouterr().out
+    assert "PyramidKV" in capsys.readouterr().out
     assert Path("comparison.png").read_bytes().startswith(b"\x89PNG")
     assert names["solution"].bound <= names["solution"].loss
 

@@ -6,7 +6,7 @@ PUBLIC = {
     *("reference_model", "measure_profile", "measure_importance", "Profile", "Problem", "Solution"),
     *("solve", "allocate", "compare", "Comparison", "solvers", "Plan", "budgeted", "heuristics"),
     *("Geometry", "Tokens", "Path", "solve_path", "Solver", "Choice"),
-    *("search_plans", "search_front", "constraints", "Mean", "WorstSample", "CVaR"),
+    *("search", "search_plans", "search_front", "constraints", "Mean", "WorstSample", "CVaR"),
     *("KVBudgetError", "InfeasibleBudget", "UnsupportedModel", "BadFile", "WrongModel"),
 }
 

@@ -1,4 +1,8 @@
-"""Allocation rules as their papers state them, one file each. Import cost: NumPy only."""
+"""Allocation rules as their papers state them, one file each. Import cost: NumPy only.
+
+Where a rule makes caches of a layer equal, ``EqualInLayer`` leaves no exception. The heads of each
+layer are merged then, and of an importance per cache each layer takes the mean.
+"""
 
 from .ada_kv import AdaKV
 from .baklava import BaKlaVa

@@ -1,18 +1,6 @@
 """Shrink the caches that matter least, and search how many and how far.
 
-The caches of least importance, a share of all, keep a part of the equal budget; what they give
-is divided among the others in proportion to importance. Both numbers are searched on a grid, as
-in the original, where perplexity scores a trial; here it is the problem's own loss, which needs
-no model. Equal caches are a trial as well.
-
-This is a reconstruction. Known are the profile made once per model, an importance per cache from
-the cosine similarity of a head's input and output and from the layer, and the search of how
-importance becomes memory. The family that is searched and its grid are not known. By default the
-loss that memory can remove from a cache takes the place of the importance.
-
-Reference:
-    Gulhan et al., "BaKlaVa -- Budgeted Allocation of KV cache for Long-context Inference", 2025.
-    https://arxiv.org/abs/2502.13176
+Reference: Gulhan et al., 2025. https://arxiv.org/abs/2502.13176
 """
 
 import itertools
@@ -34,10 +22,30 @@ from kvbudget.allocator.solver import Choice, Solver
 class BaKlaVa(Solver):
     """Try shares of small caches and how small they are; keep the trial that loses least.
 
+    The caches of least importance, a share ``shrunk`` of all, keep the part ``kept`` of the equal
+    budget; the others get, beyond it, what these give, in proportion to importance. With the mean
+    bytes ``base`` of a cache:
+
+        kept * base                                               shrunk caches
+        base + importance / sum(importance) * freed               all others
+
+    where ``freed`` is ``(1 - kept) * base`` for each shrunk cache and the sum is over the others.
+    Both numbers are searched on a grid. Equal caches are a trial as well.
+
+    This is a reconstruction. Known are the profile made once per model, an importance per cache
+    from the cosine similarity of a head's input and output and from the layer, and the search of
+    how importance becomes memory. The family that is searched and its grid are not known. The
+    original scores a trial by perplexity; here it is the problem's own loss, which needs no model.
+
     Args:
         shrunk_shares: Shares of all caches that are shrunk, to try; each in 0..1.
         kept_shares: Parts of the equal budget that a shrunk cache keeps, to try; each in 0..1.
-        importance: How much each cache deserves, [layers, kv_heads], or each layer, [layers].
+        importance: How much each cache deserves, [layers, kv_heads], or each layer, [layers]. By
+            default the loss that memory can remove from the cache.
+
+    Reference:
+        Gulhan et al., "BaKlaVa -- Budgeted Allocation of KV cache for Long-context Inference",
+        2025. https://arxiv.org/abs/2502.13176
     """
 
     shrunk_shares: tuple[float, ...] = (0.2, 0.4, 0.6, 0.8)

@@ -1,22 +1,6 @@
 """Layers by how widely and how changeably they attend.
 
-Beyond the window of every cache, layer ``l`` gets a share in proportion to its preference
-
-    H[l] ** (1 / tau1) * V[l] ** (1 / tau2)
-
-with the entropy ``H`` of its attention, summed over heads, and the variance ``V`` of the attention
-over the queries of the window. All caches of a layer are equal. The original computes this layer
-by layer while it reads the prompt, which ends at the same division.
-
-By default ``H`` is the entropy of the loss that each step of a curve removes, shared by the step's
-tokens and summed over the layer's caches, and ``V`` is 1: curves do not say how attention changes
-from query to query. Pass measured numbers as ``importance`` and ``variance``. With the defaults
-this is a reconstruction. The original searches both exponents per model and budget; 1 for both is
-the neutral choice.
-
-Reference:
-    Qin et al., "CAKE: Cascading and Adaptive KV Cache Eviction with Layer Preferences", ICLR
-    2025. https://arxiv.org/abs/2503.12491
+Reference: Qin et al., ICLR 2025. https://arxiv.org/abs/2503.12491
 """
 
 from dataclasses import dataclass, field
@@ -39,15 +23,34 @@ LEAST_TAU = 1e-3
 class CAKE(Solver):
     """Divide the budget over layers in proportion to entropy and variance of attention.
 
+    Beyond the window of every cache, layer ``l`` gets a share in proportion to its preference
+
+        H[l] ** (1 / tau1) * V[l] ** (1 / tau2)
+
+    with the entropy ``H`` of its attention, summed over heads, and the variance ``V`` of the
+    attention over the queries of the window. All caches of a layer are equal, up to one level of
+    the menu, and but for caches that a smaller level serves as well.
+
+    The formula is the published one. The original computes it layer by layer while it reads the
+    prompt, which ends at the same division, and searches both exponents per model and budget; 1
+    for both is the neutral choice. Without measured numbers for both ``importance`` and
+    ``variance`` this is a reconstruction: curves only tell how loss lies over tokens, and not how
+    attention changes from query to query.
+
     Args:
         tau1: The larger, the less entropy counts; at least 0.001.
         tau2: The larger, the less variance counts; at least 0.001.
         window_tokens: Tokens that every cache gets besides. In a problem without an origin the
             lowest levels stand in for them.
         importance: Entropy of each layer's attention, [layers], or of each cache's, [layers,
-            kv_heads].
+            kv_heads], summed over them. By default that of the loss that each step of a cache's
+            curve removes, shared by the step's tokens.
         variance: Variance over queries of each layer's attention, [layers], or of each cache's,
-            [layers, kv_heads].
+            [layers, kv_heads]. By default 1 for all.
+
+    Reference:
+        Qin et al., "CAKE: Cascading and Adaptive KV Cache Eviction with Layer Preferences", ICLR
+        2025. https://arxiv.org/abs/2503.12491
     """
 
     tau1: float = 1.0

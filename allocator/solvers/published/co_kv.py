@@ -1,20 +1,6 @@
 """Heads by what they contribute to coalitions, above the least.
 
-The caches of least contribution get their window only; the others get, beyond it, shares in
-proportion to
-
-    max(contribution - kth, 0)
-
-where ``kth`` is the ``k``-th smallest contribution of all.
-
-The formula is the published one. The original measures contributions by running a task with random
-coalitions of heads, an estimate of Shapley values, and sets ``k`` for each task; pass them as
-``importance``. By default the loss that memory can remove from a cache takes their place and a
-share of all caches is ``k``, which makes this a reconstruction.
-
-Reference:
-    Sun et al., "CoKV: Optimizing KV Cache Allocation via Cooperative Game", 2025.
-    https://arxiv.org/abs/2502.17501
+Reference: Sun et al., 2025. https://arxiv.org/abs/2502.17501
 """
 
 from dataclasses import dataclass, field
@@ -33,11 +19,28 @@ from kvbudget.allocator.solver import Choice, Solver
 class CoKV(Solver):
     """Divide the budget in proportion to contribution above that of the least caches.
 
+    The caches of least contribution get their window only; the others get, beyond it, shares in
+    proportion to
+
+        max(contribution - kth, 0)
+
+    where ``kth`` is the ``k``-th smallest contribution of all.
+
+    The formula is the published one. The original measures contributions by running a task with
+    random coalitions of heads, an estimate of Shapley values, and sets ``k`` for each task. Here a
+    share of all caches is ``k``, and the default signal is another one, which makes this a
+    reconstruction.
+
     Args:
         least_share: Share of all caches that get their window only, in 0..1.
         window_tokens: Tokens that every cache gets besides. In a problem without an origin the
             lowest levels stand in for them.
-        importance: Contribution of each cache, [layers, kv_heads], or of each layer, [layers].
+        importance: Contribution of each cache, [layers, kv_heads], or of each layer, [layers]. By
+            default the loss that memory can remove from the cache.
+
+    Reference:
+        Sun et al., "CoKV: Optimizing KV Cache Allocation via Cooperative Game", 2025.
+        https://arxiv.org/abs/2502.17501
     """
 
     least_share: float = 0.25

@@ -1,17 +1,6 @@
 """Layers by the error that a small cache makes in their output.
 
-Every cache gets ``least_tokens``; the rest of the budget is divided over layers in proportion to
-the error of their output when their caches are small. No cache gets less than ``least_tokens`` or
-more than ``most_of_mean`` times the mean.
-
-The formula is the published one. The original repairs its total token by token in the order of the
-error; here what the limits cut off is divided in proportion. It measures the error as the relative
-norm of the change of the layer's output; pass that as ``importance``. By default the loss that
-memory can remove from a layer takes its place, which makes this a reconstruction.
-
-Reference:
-    Lin et al., "CompressKV: Semantic Retrieval Heads Know What Tokens are Not Important Before
-    Generation", 2025. https://arxiv.org/abs/2508.02401
+Reference: Lin et al., 2025. https://arxiv.org/abs/2508.02401
 """
 
 from dataclasses import dataclass, field
@@ -33,12 +22,30 @@ from kvbudget.allocator.solver import Choice, Solver
 class CompressKV(Solver):
     """Divide the budget over layers in proportion to their error, within limits.
 
+    Every cache gets ``least_tokens``; the rest of the budget is divided over layers in proportion
+    to the error of their output when their caches are small:
+
+        least + error[l] / sum(error) * (budget - sum(least)),    both sums over all caches
+
+    and cut off at ``most_of_mean`` times the mean. All caches of a layer are equal, up to one
+    level of the menu, and but for caches that a smaller level serves as well.
+
+    The formula is the published one. The original repairs its total token by token in the order of
+    the error; here what the limits cut off is divided in proportion. It measures the error as the
+    relative norm of the change of the layer's output; with the default signal this is a
+    reconstruction.
+
     Args:
         least_tokens: Tokens that every cache gets at least. In a problem without an origin the
             lowest levels stand in for them.
         most_of_mean: Most bytes of a cache over the mean bytes of all, at least 1.
         importance: Error of each layer's output at a small cache, [layers], or of each cache,
-            [layers, kv_heads], of which each layer takes the mean.
+            [layers, kv_heads], of which each layer takes the mean. By default the loss that memory
+            can remove from the cache.
+
+    Reference:
+        Lin et al., "CompressKV: Semantic Retrieval Heads Know What Tokens are Not Important Before
+        Generation", 2025. https://arxiv.org/abs/2508.02401
     """
 
     least_tokens: int = 32

@@ -1,18 +1,6 @@
 """Layers by how evenly they attend: the flatter, the more.
 
-The first two layers and the last stay whole. Every other layer gets a share of what is left in
-proportion to ``exp(-u)``, with the variance ``u`` of its attention per token, scaled to 0..1 over
-all caches and averaged over the layer's. No cache gets less than ``least_share`` of itself.
-
-The original does not count the whole layers in its budget. Here they count: where the budget is
-too small for them, they share what the lowest levels of the others leave. By default the variance
-is that of the loss that each step of a curve removes, shared by the step's tokens. The original
-takes that of attention summed over queries; pass ``1 - u`` for it as ``importance``. With the
-default this is a reconstruction. The merging of evicted tokens is not a matter of budgets.
-
-Reference:
-    Wan et al., "D2O: Dynamic Discriminative Operations for Efficient Long-Context Inference of
-    Large Language Models", ICLR 2025. https://arxiv.org/abs/2406.13035
+Reference: Wan et al., ICLR 2025. https://arxiv.org/abs/2406.13035
 """
 
 from dataclasses import dataclass, field
@@ -41,12 +29,33 @@ LEAST_LOGARITHM = -700.0
 class D2O(Solver):
     """Keep some layers whole and divide the rest of the budget by a softmax over the others.
 
+    The first two layers and the last stay whole. Every other layer ``l`` gets a share of what is
+    left in proportion to
+
+        exp(-u[l]) * whole[l]
+
+    with the bytes ``whole`` of a whole cache and the variance ``u`` of its attention per token,
+    scaled to 0..1 over all caches and averaged over the layer's. No cache gets less than
+    ``least_share`` of itself. All caches of a layer are equal, up to one level of the menu, and
+    but for caches that a smaller level serves as well.
+
+    The formula is the published one. The original does not count the whole layers in its budget.
+    Here they count: where the budget is too small for them, they share what the lowest levels of
+    the others leave. It takes the variance of attention summed over queries; with the default
+    signal this is a reconstruction. The merging of evicted tokens is not a matter of budgets.
+
     Args:
         whole_layers: Layers that stay whole; negative numbers count from the last. Those that a
             problem does not have are left out.
         least_share: Least bytes of a cache over those of the whole cache, in 0..1.
         importance: Logarithm of the share of each layer, [layers], or of each cache, [layers,
-            kv_heads], of which each layer takes the mean; at least 0.
+            kv_heads], of which each layer takes the mean; at least 0, so pass ``1 - u``. By default
+            ``u`` is the variance of the loss that each step of a curve removes, shared by the
+            step's tokens.
+
+    Reference:
+        Wan et al., "D2O: Dynamic Discriminative Operations for Efficient Long-Context Inference of
+        Large Language Models", ICLR 2025. https://arxiv.org/abs/2406.13035
     """
 
     whole_layers: tuple[int, ...] = (0, 1, -1)

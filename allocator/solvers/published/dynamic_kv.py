@@ -1,18 +1,6 @@
 """Layers by how many of the top tokens of the whole model lie in them.
 
-The tokens of largest weight of all layers together fill the budget; a layer gets as much as its
-tokens among them, at most ``most_of_base`` times an equal division, and shares it equally among
-its caches. The window of every cache comes on top.
-
-The weights are read from the curves: buying the steepest segments of all lower convex hulls is the
-same as keeping the top tokens where the loss is lost attention mass at a menu of single tokens.
-The original counts winners every few layers while it reads the prompt and cuts layers it has
-passed; here they are counted once, for all layers. Its corrections after rounding, which may
-miss the total, are not needed here.
-
-Reference:
-    Zhou et al., "DynamicKV: Task-Aware Adaptive KV Cache Compression for Long Context LLMs",
-    2024. https://arxiv.org/abs/2412.14838
+Reference: Zhou et al., 2024. https://arxiv.org/abs/2412.14838
 """
 
 from dataclasses import dataclass, field
@@ -36,12 +24,31 @@ from kvbudget.allocator.solver import Choice, Solver
 class DynamicKV(Solver):
     """Divide the budget over layers by the top tokens of all layers together.
 
+    The tokens of largest weight of all layers together fill the budget. Beyond its window, a cache
+    gets
+
+        winners[l] / sum(winners) * (budget - sum(windows)),    the sum over all caches
+
+    with the winners in its layer ``l``, at most ``most_of_base`` times an equal division. All
+    caches of a layer are equal, up to one level of the menu, and but for caches that a smaller
+    level serves as well.
+
+    The formula is the published one. The original counts winners every few layers while it reads
+    the prompt and cuts layers it has passed; here they are counted once, for all layers. Its
+    corrections after rounding, which may miss the total, are not needed here.
+
     Args:
         most_of_base: Most that a cache gets beyond its window, over an equal division.
         window_tokens: Tokens that every cache gets besides. In a problem without an origin the
             lowest levels stand in for them.
         importance: Winners of each layer, [layers], or of each cache, [layers, kv_heads], in any
-            unit.
+            unit. By default the curves tell: buying the steepest segments of all lower convex hulls
+            is the same as keeping the top tokens where the loss is lost attention mass at a menu of
+            single tokens.
+
+    Reference:
+        Zhou et al., "DynamicKV: Task-Aware Adaptive KV Cache Compression for Long Context LLMs",
+        2024. https://arxiv.org/abs/2412.14838
     """
 
     most_of_base: float = 10.0

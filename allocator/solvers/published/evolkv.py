@@ -20,6 +20,7 @@ from kvbudget.allocator.checks import check_count
 from kvbudget.allocator.files import FilePath
 from kvbudget.allocator.problem import Problem
 from kvbudget.allocator.search.dimension import Dimension, Real
+from kvbudget.allocator.search.kinds import check_objective
 from kvbudget.allocator.search.objective import Objective
 from kvbudget.allocator.search.parameters import Parameters
 from kvbudget.allocator.search.result import SearchResult
@@ -81,11 +82,12 @@ class EvolKV(Solver):
         group_size: Neighbouring layers of a group.
         trials_per_group: Plans that are measured for each group.
         seed: Seed of the evolution.
-        storage: As in ``OptunaSearch``; each group is a study of its own.
+        storage: As in ``OptunaSearch``; each group is a study of its own. Do not resume a
+            stranger's: it may run code, as with ``CmaEs``.
         study_name: How the names of these studies begin.
 
     Raises:
-        TypeError: If a number is not an integer.
+        TypeError: If a number is not an integer or the objective cannot be called.
         ValueError: If a count is below 1 or the seed is negative.
     """
 
@@ -97,7 +99,8 @@ class EvolKV(Solver):
     study_name: str = field(default="EvolKV", repr=False)
 
     def __post_init__(self) -> None:
-        """Check the numbers."""
+        """Check the objective and the numbers."""
+        check_objective(self.objective)
         check_count("group_size", self.group_size)
         check_count("trials_per_group", self.trials_per_group)
         check_count("seed", self.seed, least=0)

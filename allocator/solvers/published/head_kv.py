@@ -1,20 +1,6 @@
 """Heads by how well they retrieve: a common floor and a pool divided by score.
 
-With the mean bytes ``base`` of a cache beyond its window, every cache gets, beyond it,
-
-    base - base / beta + score * (caches * base / beta)
-
-where the scores of all caches sum to 1 after they have been raised to the power ``temperature``.
-
-The formula is the published one, in whole bytes instead of tokens. The original scores query heads
-by how much they attend to a needle they are asked for; pass the mean over the heads of each group
-as ``importance``. By default the loss that memory can remove from a cache takes its place, which
-makes this a reconstruction. In the original a cache may be given more than it can hold, which is
-lost; here the others get it. The paper sweeps ``beta`` for each task and budget.
-
-Reference:
-    Fu et al., "Not All Heads Matter: A Head-Level KV Cache Compression Method with Integrated
-    Retrieval and Reasoning", ICLR 2025. https://arxiv.org/abs/2410.19258
+Reference: Fu et al., ICLR 2025. https://arxiv.org/abs/2410.19258
 """
 
 from dataclasses import dataclass, field
@@ -31,12 +17,30 @@ from kvbudget.allocator.solver import Choice, Solver
 class HeadKV(Solver):
     """Give every cache a floor and divide a pool in proportion to retrieval scores.
 
+    With the mean bytes ``base`` of a cache beyond its window, every cache gets, beyond it,
+
+        base - base / beta + score * (caches * base / beta)
+
+    where the scores of all caches sum to 1 after they have been raised to the power
+    ``temperature``.
+
+    The formula is the published one, in whole bytes instead of tokens. The original scores query
+    heads by how much they attend to a needle they are asked for; with the default signal this is a
+    reconstruction. In the original a cache may be given more than it can hold, which is lost; here
+    the others get it. The paper sweeps ``beta`` for each task and budget.
+
     Args:
         beta: Budget over the part of it that is divided by score, at least 1.
         temperature: Power that scores are raised to, at least 0.
         window_tokens: Tokens that every cache gets besides. In a problem without an origin the
             lowest levels stand in for them.
-        importance: Score of each cache, [layers, kv_heads], or of each layer, [layers].
+        importance: Score of each cache, the mean over the query heads of its group, [layers,
+            kv_heads], or of each layer, [layers]. By default the loss that memory can remove from
+            the cache.
+
+    Reference:
+        Fu et al., "Not All Heads Matter: A Head-Level KV Cache Compression Method with Integrated
+        Retrieval and Reasoning", ICLR 2025. https://arxiv.org/abs/2410.19258
     """
 
     beta: float = 1.5

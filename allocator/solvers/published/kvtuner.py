@@ -22,6 +22,7 @@ from kvbudget.allocator.checks import check_count
 from kvbudget.allocator.files import FilePath
 from kvbudget.allocator.problem import Problem
 from kvbudget.allocator.search.dimension import Dimension, Whole
+from kvbudget.allocator.search.kinds import check_objective
 from kvbudget.allocator.search.objective import Objective
 from kvbudget.allocator.search.parameters import Parameters
 from kvbudget.allocator.search.sampler import NsgaII
@@ -93,7 +94,7 @@ class KVTuner(Solver):
         study_name: Name of the study in the storage.
 
     Raises:
-        TypeError: If a number is not an integer.
+        TypeError: If a number is not an integer or the objective cannot be called.
         ValueError: If a count is too small or the seed is negative.
     """
 
@@ -106,7 +107,8 @@ class KVTuner(Solver):
     study_name: str = field(default="KVTuner", repr=False)
 
     def __post_init__(self) -> None:
-        """Check the numbers."""
+        """Check the objective and the numbers."""
+        check_objective(self.objective)
         check_count("groups", self.groups)
         check_count("trials", self.trials)
         check_count("population", self.population, least=2)

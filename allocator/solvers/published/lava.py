@@ -1,18 +1,6 @@
 """Layers by the entropy of their scores, heads by the top tokens of a layer.
 
-Beyond the window of every cache, layer ``l`` gets the share ``e[l] / sum(e)`` of the budget, where
-``e`` is the entropy of the scores of all its tokens over the logarithm of their number. Inside a
-layer the division is that of Ada-KV with the safeguard ``alpha``, relative to the layer's own
-budget, as in the paper; the released code keeps the safeguard of an equal division.
-
-The original's scores are attention weights times the largest value norm of the head. Here they
-are read from the curves: the loss that a step removes, shared by its tokens. Tokens that the
-lowest level keeps do not count, because the curves do not show them. Pass measured entropies as
-``importance``. With the default this is a reconstruction.
-
-Reference:
-    Shen et al., "LAVa: Layer-wise KV Cache Eviction with Dynamic Budget Allocation", 2025.
-    https://arxiv.org/abs/2509.09754
+Reference: Shen et al., 2025. https://arxiv.org/abs/2509.09754
 """
 
 from dataclasses import dataclass, field
@@ -32,12 +20,31 @@ from kvbudget.allocator.solver import Choice, Solver
 class LAVa(Solver):
     """Divide the budget over layers by normalised entropy and over heads by the top tokens.
 
+    Beyond the window of every cache, layer ``l`` gets the share
+
+        e[l] / sum(e)
+
+    of the budget, where ``e`` is the entropy of the scores of all its tokens over the logarithm of
+    their number. Inside a layer the division is that of ``AdaKV`` with the safeguard ``alpha``,
+    relative to the layer's own budget, as in the paper; the released code keeps the safeguard of
+    an equal division.
+
+    The formula is the published one. The original's scores are attention weights times the largest
+    value norm of the head. Here the top tokens are always read from the curves, and so is the
+    entropy by default, which makes this a reconstruction.
+
     Args:
         alpha: Share of a layer's budget that its caches get alike, in 0..1.
         window_tokens: Tokens that every cache keeps before any is won. In a problem without an
             origin the lowest levels stand in for them.
         importance: Normalised entropy of each layer's scores, [layers], or of each cache's,
-            [layers, kv_heads], of which each layer takes the mean.
+            [layers, kv_heads], of which each layer takes the mean. By default that of the loss that
+            each step of a curve removes, shared by the step's tokens; tokens that the lowest level
+            keeps do not count, because the curves do not show them.
+
+    Reference:
+        Shen et al., "LAVa: Layer-wise KV Cache Eviction with Dynamic Budget Allocation", 2025.
+        https://arxiv.org/abs/2509.09754
     """
 
     alpha: float = 0.2

@@ -1,18 +1,6 @@
 """The curves made convex by isotonic regression, then bought by marginal gain.
 
-The loss that each step removes per byte is replaced by its isotonic regression: the nearest numbers
-that never rise from step to step, bytes counting as weights. Then steps are bought, always the one
-with the largest gain, ties to the lower unit. A step that does not fit ends its unit.
-
-The replaced curve is the lower convex hull, so up to its last corner this buys what ``Hull`` buys;
-inside a segment it goes step by step instead of rounding down. The original's loss is the future
-attention, times the projected values, that a ranking of tokens loses over a long horizon, averaged
-over contexts; here it is the problem's loss. Written after the abstract and another
-implementation; the authors' code was not read.
-
-Reference:
-    Tang et al., "Predicting Future Utility: Global Combinatorial Optimization for Task-Agnostic
-    KV Cache Eviction", 2026. https://arxiv.org/abs/2602.08585
+Reference: Tang et al., 2026. https://arxiv.org/abs/2602.08585
 """
 
 from dataclasses import dataclass
@@ -28,7 +16,28 @@ from kvbudget.allocator.terms import Bools
 
 @dataclass(frozen=True, slots=True)
 class LUKV(Solver):
-    """Buy the steps of all convex curves by gain per byte."""
+    """Buy the steps of all convex curves by gain per byte.
+
+    The loss that each step removes per byte is replaced by its isotonic regression: the nearest
+    numbers that never rise from step to step, bytes counting as weights,
+
+        minimise    sum_i bytes[i] * (worth[i] - gain[i] / bytes[i]) ** 2
+        subject to  worth[i + 1] <= worth[i]
+
+    Then steps are bought, always the one with the largest ``worth``, ties to the lower unit. A
+    step that does not fit ends its unit. The replaced curve is the lower convex hull, so up to its
+    last corner this buys what ``Hull`` buys; inside a segment it goes step by step instead of
+    rounding down.
+
+    The signal is the problem's loss, and there is no importance to pass. The original's loss is
+    the future attention, times the projected values, that a ranking of tokens loses over a long
+    horizon, averaged over contexts. This is a reconstruction after the abstract and another
+    implementation; the authors' code was not read.
+
+    Reference:
+        Tang et al., "Predicting Future Utility: Global Combinatorial Optimization for Task-Agnostic
+        KV Cache Eviction", 2026. https://arxiv.org/abs/2602.08585
+    """
 
     def choose(self, problem: Problem) -> Choice:
         """Buy from the best step on; a unit whose step does not fit is done."""

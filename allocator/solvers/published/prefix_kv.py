@@ -1,17 +1,6 @@
 """The same attention mass in every layer: the worst layer is as good as it can be.
 
-All layers lose equally much, as nearly as the menus allow: the loss of the layer that loses most
-is the least that any division can reach in which the caches of a layer are equal. Where the loss is
-lost attention mass this is the published rule, one common share of the mass for all layers. Loss
-that no memory removes does not count.
-
-The common level is found exactly, by always improving the layer that loses most. What is left when
-that layer cannot improve goes to the next one, and in the end to single caches. The original
-searches the level by bisection on a profile and scales the result to the budget.
-
-Reference:
-    Wang et al., "PrefixKV: Adaptive Prefix KV Cache is What Vision Instruction-Following Models
-    Need for Efficient Generation", 2024. https://arxiv.org/abs/2412.03409
+Reference: Wang et al., 2024. https://arxiv.org/abs/2412.03409
 """
 
 from dataclasses import dataclass
@@ -28,7 +17,26 @@ from kvbudget.allocator.solver import Choice, Solver
 
 @dataclass(frozen=True, slots=True)
 class PrefixKV(Solver):
-    """Make the largest loss of a layer as small as the budget allows."""
+    """Make the largest loss of a layer as small as the budget allows.
+
+    All layers lose equally much, as nearly as the menus allow:
+
+        minimise    max_l sum_h loss[l, h]
+        subject to  all caches of a layer hold equally many bytes
+
+    Loss that no memory removes does not count. Equal bytes are up to one level of the menu that
+    loses less, and but for caches that a smaller level serves as well.
+
+    Where the loss is lost attention mass this is the published rule, one common share of the mass
+    for all layers. There is no importance to pass. The common level is found exactly, by always
+    improving the layer that loses most. What is left when that layer cannot improve goes to the
+    next one, and in the end to single caches. The original searches the level by bisection on a
+    profile and scales the result to the budget.
+
+    Reference:
+        Wang et al., "PrefixKV: Adaptive Prefix KV Cache is What Vision Instruction-Following Models
+        Need for Efficient Generation", 2024. https://arxiv.org/abs/2412.03409
+    """
 
     def choose(self, problem: Problem) -> Choice:
         """Improve the worst layer as long as it can be, then single caches by one step."""

@@ -1,19 +1,6 @@
 """A fixed slope over depth: much for the first layers, little for the last.
 
-With the mean bytes ``base`` of a cache beyond its window, layer ``l`` of ``L`` gets, beyond it,
-
-    top - l * (top - bottom) / (L - 1),    bottom = base / beta,    top = 2 * base - bottom
-
-If ``top`` is more than a cache can hold beyond its window, it is that much and ``bottom`` is
-``2 * base - top``. If twice ``base`` is more than a whole cache, all layers are equal. No signal
-is used.
-
-The schedule is the published one. Its totals differ from the original's by the integer division
-there, which spends up to one token per layer too much or too little; here none is lost.
-
-Reference:
-    Cai et al., "PyramidKV: Dynamic KV Cache Compression based on Pyramidal Information
-    Funneling", 2024. https://arxiv.org/abs/2406.02069
+Reference: Cai et al., 2024. https://arxiv.org/abs/2406.02069
 """
 
 from dataclasses import dataclass
@@ -28,12 +15,30 @@ from kvbudget.allocator.solver import Choice, Solver
 
 @dataclass(frozen=True, slots=True)
 class PyramidKV(Solver):
-    """Divide the budget over layers in an arithmetic series; all caches of a layer are equal.
+    """Divide the budget over layers in an arithmetic series.
+
+    With the mean bytes ``base`` of a cache beyond its window, layer ``l`` of ``L`` gets, beyond
+    it,
+
+        top - l * (top - bottom) / (L - 1),    bottom = base / beta,    top = 2 * base - bottom
+
+    If ``top`` is more than a cache can hold beyond its window, it is that much and ``bottom`` is
+    ``2 * base - top``. If twice ``base`` is more than a whole cache, all layers are equal. All
+    caches of a layer are equal, up to one level of the menu, and but for caches that a smaller
+    level serves as well. No signal is used, so there is no importance to pass.
+
+    The schedule is the published one. Its totals differ from the original's by the integer
+    division there, which spends up to one token per layer too much or too little; here none is
+    lost.
 
     Args:
         beta: Mean bytes over the bytes of the last layer, at least 1; 1 makes all layers equal.
         window_tokens: Tokens that every cache gets besides. In a problem without an origin the
             lowest levels stand in for them.
+
+    Reference:
+        Cai et al., "PyramidKV: Dynamic KV Cache Compression based on Pyramidal Information
+        Funneling", 2024. https://arxiv.org/abs/2406.02069
     """
 
     beta: float = 20.0

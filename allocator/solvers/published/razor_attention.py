@@ -1,20 +1,6 @@
 """A fixed share of retrieval heads whole, a fraction of every other cache.
 
-The most important caches, a share of all, stay whole; every other one keeps its first tokens and
-one part in ``compression`` of itself. What the budget holds beyond that is spread over these in
-equal parts. A smaller budget keeps fewer caches whole, and one that does not suffice for the small
-size makes all caches equal.
-
-The original finds retrieval heads by prompts of repeated random tokens and keeps a whole group if
-one of its query heads is one; pass such scores, their maximum over each group, as
-``importance``. By default the loss that memory can remove from a cache takes their place. The
-original never keeps fewer than 4000 latest tokens, which a byte budget cannot promise, and adds
-one token that stands in for those dropped, which is no matter of budgets. Its constants were not
-verified. This is a reconstruction.
-
-Reference:
-    Tang et al., "RazorAttention: Efficient KV Cache Compression Through Retrieval Heads", ICLR
-    2025. https://arxiv.org/abs/2407.15891
+Reference: Tang et al., ICLR 2025. https://arxiv.org/abs/2407.15891
 """
 
 import math
@@ -33,12 +19,36 @@ from kvbudget.allocator.solver import Choice, Solver
 class RazorAttention(Solver):
     """Keep a share of the caches whole; all others are small and equal.
 
+    The most important caches, a share of all, stay whole. Every other one keeps
+
+        sinks + whole / compression
+
+    bytes, its first tokens and a part of itself; what the budget holds beyond that is spread over
+    these in equal parts. Small caches are equal up to one level of the menu, and but for caches
+    that a smaller level serves as well. A smaller budget keeps fewer caches whole.
+
+    Where the budget does not hold the most important cache whole beside the small size of all
+    others, as at short contexts and small budgets, no cache is whole: all are equal in the same
+    sense, and importance does not matter.
+
+    This is a reconstruction: its constants were not verified, and the default signal is another
+    one. The original finds retrieval heads by prompts of repeated random tokens and keeps a whole
+    group if one of its query heads is one. It never keeps fewer than 4000 latest tokens, which a
+    byte budget cannot promise, and adds one token that stands in for those dropped, which is no
+    matter of budgets.
+
     Args:
         retrieval_share: Share of all caches that stay whole, in 0..1, rounded up.
         compression: Bytes of a whole cache over those of a small one, at least 1.
         sink_tokens: First tokens that a small cache holds besides. In a problem without an
             origin the lowest levels stand in for them.
-        importance: Retrieval score of each cache, [layers, kv_heads], or of each layer, [layers].
+        importance: Retrieval score of each cache, the maximum over the query heads of its group,
+            [layers, kv_heads], or of each layer, [layers]. By default the loss that memory can
+            remove from the cache.
+
+    Reference:
+        Tang et al., "RazorAttention: Efficient KV Cache Compression Through Retrieval Heads", ICLR
+        2025. https://arxiv.org/abs/2407.15891
     """
 
     retrieval_share: float = 0.15

@@ -1,17 +1,6 @@
 """Three groups of layers: the least important ones give memory to all others.
 
-Layers are clustered by importance with 3-means. Every cache in the group of least importance
-gets ``small_share`` times the equal budget; the rest of the budget is divided equally among the
-caches of the other layers.
-
-The original measures importance as 1 minus the cosine similarity of the residual stream before
-and after attention, anew for each prompt; pass that as ``importance``. By default the loss that
-memory can remove from a layer takes its place, which makes this a reconstruction. The original's
-k-means starts at random; here the best clusters are found exactly.
-
-Reference:
-    Wang et al., "SqueezeAttention: 2D Management of KV-Cache in LLM Inference via Layer-wise
-    Optimal Budget", 2024. https://arxiv.org/abs/2404.04793
+Reference: Wang et al., 2024. https://arxiv.org/abs/2404.04793
 """
 
 from dataclasses import dataclass, field
@@ -35,11 +24,30 @@ GROUPS = 3
 class SqueezeAttention(Solver):
     """Shrink the caches of the least important layers, grow all others alike.
 
+    Layers are clustered by importance with 3-means. With the mean bytes ``base`` of a cache and
+    ``small`` of all ``layers`` in the group of least importance, every cache gets
+
+        small_share * base                                        in that group
+        (layers - small * small_share) / (layers - small) * base  in all others
+
+    All caches of a layer are equal, up to one level of the menu, and but for caches that a smaller
+    level serves as well.
+
+    The formula is the published one. The original measures importance as 1 minus the cosine
+    similarity of the residual stream before and after attention, anew for each prompt; with the
+    default signal this is a reconstruction. Its k-means starts at random; here the best clusters
+    are found exactly.
+
     Args:
         small_share: Bytes of a cache in the least important layers over those of an equal
             division. The paper reports 0.3 to 0.4 as good.
         importance: How much each layer changes the residual stream, [layers], or a number per
-            cache, [layers, kv_heads], of which each layer takes the mean.
+            cache, [layers, kv_heads], of which each layer takes the mean. By default the loss that
+            memory can remove from the cache.
+
+    Reference:
+        Wang et al., "SqueezeAttention: 2D Management of KV-Cache in LLM Inference via Layer-wise
+        Optimal Budget", 2024. https://arxiv.org/abs/2404.04793
     """
 
     small_share: float = 0.35

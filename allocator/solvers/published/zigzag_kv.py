@@ -1,20 +1,6 @@
 """Layers by the memory they need to keep most of their attention mass.
 
-The need of a layer is the least memory at which ``kept_mass`` of its mass is kept. Every cache
-gets ``least_share`` of an equal division, and the rest is divided in proportion to need:
-
-    least + need[l] / sum(need) * (budget - sum(least))
-
-The need is the bytes of the cheapest level whose loss is at most ``1 - kept_mass`` of the loss that
-memory can remove, in the mean over the layer's caches. Where the loss is lost attention mass and
-the lowest level keeps nothing, that is the published quantity.
-
-This is a reconstruction: the formula was not verified, and what every cache gets beforehand is
-not known.
-
-Reference:
-    Zhong et al., "ZigZagKV: Dynamic KV Cache Compression for Long-context Modeling based on Layer
-    Uncertainty", COLING 2025. https://aclanthology.org/2025.coling-main.596
+Reference: Zhong et al., COLING 2025. https://aclanthology.org/2025.coling-main.596
 """
 
 from dataclasses import dataclass, field
@@ -38,12 +24,30 @@ from kvbudget.allocator.solver import Choice, Solver
 class ZigZagKV(Solver):
     """Divide the budget over layers in proportion to what keeps most of their mass.
 
+    The need of a layer is the least memory at which ``kept_mass`` of its mass is kept. Every cache
+    gets ``least_share`` of an equal division, and the rest is divided in proportion to need:
+
+        least + need[l] / sum(need) * (budget - sum(least)),    both sums over all caches
+
+    All caches of a layer are equal, up to one level of the menu, and but for caches that a smaller
+    level serves as well.
+
+    This is a reconstruction: the formula was not verified, and what every cache gets beforehand is
+    not known.
+
     Args:
         kept_mass: Share of the mass that has to be kept, in 0..1.
         least_share: Bytes that every cache gets beforehand over those of an equal division, in
             0..1.
         importance: Memory that each layer needs to keep the mass, [layers], or each cache,
-            [layers, kv_heads], in any unit.
+            [layers, kv_heads], of which each layer takes the mean, in any unit. By default the
+            bytes of the cheapest level whose loss is at most ``1 - kept_mass`` of the loss that
+            memory can remove; where the loss is lost attention mass and the lowest level keeps
+            nothing, that is the published quantity.
+
+    Reference:
+        Zhong et al., "ZigZagKV: Dynamic KV Cache Compression for Long-context Modeling based on
+        Layer Uncertainty", COLING 2025. https://aclanthology.org/2025.coling-main.596
     """
 
     kept_mass: float = 0.9

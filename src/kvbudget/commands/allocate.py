@@ -107,5 +107,7 @@ def _record(plan: "Plan", out: Path) -> dict[str, object]:
         "gap": plan.gap,
         "context_tokens": plan.context_tokens,
         "batch_size": plan.batch_size,
+        "risk": plan.certificate.risk,
+        "constraints": list(plan.certificate.constraints),
         "capacity_tokens": plan.capacity_tokens.tolist(),
     }

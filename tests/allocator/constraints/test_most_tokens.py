@@ -17,7 +17,7 @@ def test_one_token_less_forbids_the_level(profile: Profile) -> None:
 
 
 def test_no_level_is_low_enough(profile: Profile) -> None:
-    with pytest.raises(InfeasibleBudget, match="they leave a cache no level"):
+    with pytest.raises(InfeasibleBudget, match="a cache is left without a level"):
         allocate(profile, budget="100%", context_tokens=100, constraints=(MostTokens(5),))
 
 
@@ -25,7 +25,7 @@ def test_between_a_floor_and_a_ceiling(profile: Profile) -> None:
     limits = (LeastTokens(20), MostTokens(60))
     plan = allocate(profile, budget="100%", context_tokens=100, constraints=limits)
     assert plan.capacity_tokens.tolist() == [[50, 50], [16, 16], [50, 50]]
-    with pytest.raises(InfeasibleBudget, match="they leave a cache no level"):
+    with pytest.raises(InfeasibleBudget, match="a cache is left without a level"):
         allocate(
             profile,
             budget="100%",

@@ -4,9 +4,20 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from kvbudget.allocator import Choice, CVaR, Problem, Risk, Solver, Status, WorstSample, solve
+from kvbudget.allocator import (
+    Choice,
+    CVaR,
+    Problem,
+    Risk,
+    Solver,
+    Status,
+    WorstSample,
+    hull_bound,
+    solve,
+)
 from kvbudget.allocator.constraints import ByteLimit
-from kvbudget.allocator.coupled.choose import choose_coupled
+from kvbudget.allocator.coupled import columns
+from kvbudget.allocator.coupled.choose import choose_coupled, relaxed_bound
 from kvbudget.allocator.solvers import Uniform
 from kvbudget.testing import check_solver
 
@@ -77,4 +88,16 @@ def test_the_bound_of_the_risk_rises_with_its_level() -> None:
 
 def test_bytes_that_remove_no_loss_are_not_spent() -> None:
     problem = Problem([[2.0, 1.0, 1.0]] * 2, [[0, 1, 2]] * 2, 9, (ByteLimit(8),))
-    assert solve(problem, SeveralPrices()).levels.tolist() == [1, 1]
+    assert choose_coupled(problem).levels.tolist() == [1, 1]
+
+
+def test_a_linear_program_without_an_answer_costs_only_the_bound(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    problem = model_problem(1, CVaR(0.5), FOUR[:2])
+    answered = solve(problem, SeveralPrices())
+    monkeypatch.setattr(columns, "solve_held", lambda *_: None)
+    solution = solve(problem, SeveralPrices())
+    assert solution.bound <= answered.bound
+    assert solution.loss >= answered.bound
+    assert relaxed_bound(problem) == hull_bound(problem)

@@ -41,6 +41,8 @@ def test_the_best_is_the_lowest_of_those_measured_to_the_end() -> None:
 def test_of_equal_values_the_one_with_less_predicted_loss_is_best() -> None:
     better = TrialRecord(9, Outcome.MEASURED, (), np.array([1]), 9, 4.5, 4.0)
     assert SearchResult(PROBLEM, "", (*RECORDS, better)).best is better
+    alone = SearchResult(PROBLEM, "", (RECORDS[0], better))
+    assert alone.front == (better,)
 
 
 def test_the_front_holds_what_nothing_beats() -> None:
@@ -48,10 +50,30 @@ def test_the_front_holds_what_nothing_beats() -> None:
 
 
 def test_it_prints_the_outcomes_and_the_front() -> None:
-    text = str(RESULT)
-    assert text.startswith("Some search: 8 trials, 5 measured, 1 pruned, 1 failed, 1 over budget\n")
-    assert [line.split()[:2] for line in text.splitlines()[1:]] == [["5", "B"], ["8", "B"]]
-    assert str(SearchResult(PROBLEM, "S", RECORDS[5:6])) == "S: 1 trials, 1 failed"
+    assert str(RESULT).splitlines() == [
+        "Some search: 8 trials, 7 calls of the objective: 5 measured, 1 pruned, 1 failed,"
+        " 1 over budget",
+        "  best plan:",
+        "           9 B  value 4, predicted loss 5 (trial 0)",
+        "  front, no plan with less memory has a lower value:",
+        "           5 B  value 5, predicted loss 4 (trial 2)",
+        "           8 B  value 4, predicted loss 5 (trial 6)",
+    ]
+    alone = SearchResult(PROBLEM, "S", RECORDS[5:6])
+    assert str(alone) == "S: 1 trial, 1 call of the objective: 1 failed"
+
+
+def test_it_prints_what_earlier_runs_left_above_the_plans() -> None:
+    lines = str(SearchResult(PROBLEM, "S", RECORDS, ("One.", "Two."))).splitlines()
+    assert lines[1:4] == ["  One.", "  Two.", "  best plan:"]
+
+
+def test_repeated_plans_cost_no_call_and_are_neither_best_nor_on_the_front() -> None:
+    repeated = [record(number, 9, 4.0, Outcome.REPEATED) for number in (8, 9)]
+    result = SearchResult(PROBLEM, "S", (repeated[0], *RECORDS, repeated[1]))
+    assert result.calls == RESULT.calls == 7
+    assert (result.best, result.front) == (RESULT.best, RESULT.front)
+    assert "5 measured, 2 repeated, 1 pruned" in str(result)
 
 
 def test_records_are_json() -> None:

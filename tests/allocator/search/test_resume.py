@@ -16,9 +16,11 @@ import pytest
 from kvbudget.allocator import BadFile, Plan, Problem
 from kvbudget.allocator.search import (
     LayerGroups,
+    NsgaII,
     Outcome,
     PriceAndGroups,
     SearchResult,
+    ShareAndRatio,
     search_front,
     search_plans,
 )
@@ -53,6 +55,16 @@ result = search_plans(problem, OptunaSearch(objective, trials=trials, storage=st
 print(json.dumps([[r.number, r.outcome.name, r.value, r.levels.tolist()] for r in result.records]))
 """
 Row = list[object]
+
+
+class Renamed:
+    """An objective whose name stays while what it does changes."""
+
+    def __init__(self, function: Any) -> None:
+        self.function = function
+
+    def __call__(self, plan: Plan) -> Any:
+        return self.function(plan)
 
 
 def start(storage: str, trials: int, seconds: float, log: Path) -> "subprocess.Popen[str]":
@@ -156,14 +168,61 @@ def test_a_finished_search_measures_nothing_more(
     deep: Problem, objective: Objective, tmp_path: Path
 ) -> None:
     path = tmp_path / "search.log"
-    first = search_plans(deep, search(objective, path, 6))
+    first = search_plans(deep, search(Renamed(objective), path, 6))
+    assert first.notes == ()
 
     def never(plan: Plan) -> float:
         raise AssertionError("measured again")
 
-    again = search_plans(deep, search(never, path, 6))
+    again = search_plans(deep, search(Renamed(never), path, 6))
     assert again.records == first.records
-    assert search_plans(deep, search(never, path, 3)).best == first.best
+    assert again.notes == (f"6 trials were already in {path}, none was run now.",)
+    assert again.notes[0] in str(again)
+    assert search_plans(deep, search(Renamed(never), path, 3)).best == first.best
+
+
+def test_a_resumed_search_says_how_much_was_there(
+    deep: Problem, objective: Objective, tmp_path: Path
+) -> None:
+    path = tmp_path / "search.log"
+    notes = [search_plans(deep, search(objective, path, trials)).notes for trials in (1, 2, 6)]
+    assert notes == [
+        (),
+        (f"1 trial was already in {path}, 1 was run now.",),
+        (f"2 trials were already in {path}, 4 were run now.",),
+    ]
+
+
+def test_another_sampler_or_seed_goes_on_and_is_named(
+    deep: Problem, objective: Objective, tmp_path: Path
+) -> None:
+    path = tmp_path / "search.log"
+    search_plans(deep, search(objective, path, 3))
+    for other, text in (
+        (search(objective, path, 4, sampler=NsgaII(4)), "NsgaII(population=4) and seed 0"),
+        (search(objective, path, 5, seed=9), "Tpe(startup_trials=10) and seed 9"),
+    ):
+        _, note = search_plans(deep, other).notes
+        assert note == (
+            f"The first ones were drawn with Tpe(startup_trials=10) and seed 0, not with {text}."
+        )
+
+
+def test_the_trials_of_another_objective_are_refused(
+    deep: Problem, objective: Objective, tmp_path: Path
+) -> None:
+    calls: list[Plan] = []
+
+    def other(plan: Plan) -> float:
+        calls.append(plan)
+        return plan.loss
+
+    path = tmp_path / "search.log"
+    for run in (search_plans, search_front):
+        run(deep, search(objective, path, 3, study_name=run.__name__))
+        with pytest.raises(ValueError, match=r"another objective than .*<locals>\.other\. Choose"):
+            run(deep, search(other, path, 3, study_name=run.__name__))
+    assert calls == []
 
 
 def test_trials_before_an_error_are_kept_and_the_broken_one_is_made_again(
@@ -177,12 +236,22 @@ def test_trials_before_an_error_are_kept_and_the_broken_one_is_made_again(
             raise KeyboardInterrupt
         return objective(plan)
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt) as caught:
         search_plans(deep, search(breaks_once, path, 10))
+    assert caught.value.__notes__ == [f"4 trials are kept in {path}; run it again to go on."]
     result = search_plans(deep, search(breaks_once, path, 10))
     assert len(result.records) == 10
     assert all(record.outcome is Outcome.MEASURED for record in result.records)
     assert 4 not in [record.number for record in result.records]
+
+
+def test_an_interrupt_without_a_storage_promises_nothing(deep: Problem) -> None:
+    def interrupted(plan: Plan) -> float:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        search_plans(deep, OptunaSearch(interrupted))
+    assert not hasattr(caught.value, "__notes__")
 
 
 def test_the_plan_of_the_hull_is_measured_after_an_error(
@@ -193,9 +262,10 @@ def test_the_plan_of_the_hull_is_measured_after_an_error(
     def broken(plan: Plan) -> float:
         raise RuntimeError("at once")
 
-    with pytest.raises(RuntimeError, match="at once"):
-        search_plans(deep, search(broken, path, 3))
-    result = search_plans(deep, search(objective, path, 3))
+    with pytest.raises(RuntimeError, match="at once") as caught:
+        search_plans(deep, search(Renamed(broken), path, 3))
+    assert caught.value.__notes__ == [f"0 trials are kept in {path}; run it again to go on."]
+    result = search_plans(deep, search(Renamed(objective), path, 3))
     first = search_plans(deep, OptunaSearch(objective, trials=1)).best
     assert result.records[0].levels.tolist() == first.levels.tolist()
     assert len(result.records) == 3
@@ -217,12 +287,36 @@ def test_the_plan_of_the_hull_is_measured_to_the_end_however_late(
         yield 1e9 - plan.loss
 
     with pytest.raises(KeyboardInterrupt):
-        search_plans(deep, search(dies, path, 12))
+        search_plans(deep, search(Renamed(dies), path, 12))
     monkeypatch.undo()
-    result = search_plans(deep, search(hull_is_worst, path, 12))
+    result = search_plans(deep, search(Renamed(hull_is_worst), path, 12))
     assert len(result.records) == 13
     assert result.records[-1].levels.tolist() == hull
     assert result.records[-1].outcome is Outcome.MEASURED
+
+
+def test_a_start_that_is_made_in_the_end_is_counted(
+    deep: Problem, objective: Objective, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, calls = tmp_path / "search.log", []
+
+    def dies(*ignored: object, **ignored_too: object) -> None:
+        raise KeyboardInterrupt
+
+    def dies_at_second(plan: Plan) -> float:
+        calls.append(plan)
+        if len(calls) == 2:
+            monkeypatch.setattr(optuna.Study, "tell", dies)
+            dies()
+        return objective(plan)
+
+    mine = search(dies_at_second, path, 3, parameters=ShareAndRatio())
+    with pytest.raises(KeyboardInterrupt):
+        search_plans(deep, mine)
+    monkeypatch.undo()
+    result = search_plans(deep, mine)
+    assert len(result.records) == 4
+    assert result.notes == (f"1 trial was already in {path}, 3 were run now.",)
 
 
 def changed(problem: Problem, **fields: object) -> Problem:

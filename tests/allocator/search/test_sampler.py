@@ -4,7 +4,14 @@ import optuna
 import pytest
 
 from kvbudget.allocator.search import CmaEs, NsgaII, Sampler, Tpe
-from kvbudget.allocator.search.sampler import seed_of_trial
+from kvbudget.allocator.search.sampler import check_front, seed_of_trial
+
+
+def test_only_a_sampler_of_several_objectives_searches_fronts() -> None:
+    for sampler in (Tpe(), NsgaII()):
+        check_front(sampler)
+    with pytest.raises(ValueError, match=r"`sampler` .* got CmaEs\(population=4\)\. Pass Tpe\(\)"):
+        check_front(CmaEs(4))
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import logging
 import math
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import optuna
@@ -31,6 +32,7 @@ from kvbudget.allocator.search import (
     search_plans,
 )
 from kvbudget.allocator.solvers.optuna_search import OptunaSearch
+from kvbudget.allocator.solvers.published.evolkv import EvolKV
 
 Objective = Callable[[Plan], float]
 
@@ -92,6 +94,20 @@ def test_a_plan_is_measured_once(problem: Problem, objective: Objective) -> None
     result = search_plans(problem, OptunaSearch(counted, trials=40))
     assert len(result.records) == 40
     assert len(seen) == len(set(seen)) < 40
+    assert result.calls == len(seen) == len(result.measured)
+    values = {record.levels.tobytes(): record.value for record in result.measured}
+    repeated = [record for record in result.records if record.outcome is Outcome.REPEATED]
+    assert len(repeated) == 40 - len(seen)
+    assert all(record.value == values[record.levels.tobytes()] for record in repeated)
+    assert f"40 trials, {len(seen)} calls of the objective" in str(result)
+
+
+def test_a_front_counts_calls_too(problem: Problem, objective: Objective) -> None:
+    seen: list[Plan] = []
+    result = search_front(
+        problem, OptunaSearch(lambda plan: seen.append(plan) or objective(plan), trials=30)
+    )  # type: ignore[func-returns-value]
+    assert len(result.records) == 30 > result.calls == len(seen)
 
 
 def test_every_measured_plan_fits_and_carries_its_certificate(problem: Problem) -> None:
@@ -170,7 +186,7 @@ def test_hopeless_plans_are_given_up_early(deep: Problem, objective: Objective) 
 
     result = search_plans(deep, OptunaSearch(better_and_better, trials=30))
     outcomes = [record.outcome for record in result.records]
-    assert {Outcome.MEASURED, Outcome.PRUNED} == set(outcomes)
+    assert {Outcome.MEASURED, Outcome.PRUNED} <= set(outcomes)
     assert len(steps) < 4 * 30
     assert result.best.value == pytest.approx(objective(result.plan) + 1 / 4)
     pruned = [record for record in result.records if record.outcome is Outcome.PRUNED]
@@ -228,7 +244,8 @@ def test_a_constraint_that_merges_caches_is_searched_by_search_plans_only(
     with pytest.raises(ValueError, match="made several caches one"):
         solve(equal, search)
     result = search_plans(equal, search)
-    assert {record.outcome for record in result.records} == {Outcome.MEASURED}
+    assert {r.outcome for r in result.records} <= {Outcome.MEASURED, Outcome.REPEATED}
+    assert result.calls >= 1
     tokens = result.plan.capacity_tokens
     assert (tokens == tokens[:, :1]).all()
 
@@ -330,6 +347,41 @@ def test_optuna_stays_quiet_and_as_loud_as_it_was(problem: Problem, objective: O
         assert len(heard) == 1
     finally:
         logger.removeHandler(handler)
+
+
+SEARCHES = pytest.mark.parametrize("run", [search_plans, search_front])
+
+
+@SEARCHES
+@pytest.mark.parametrize("wrong", [Hull(), OptunaSearch, EvolKV(), len, None], ids=repr)
+def test_something_else_than_a_search_is_refused(
+    problem: Problem, run: Callable[..., object], wrong: object
+) -> None:
+    with pytest.raises(TypeError, match="`search` must be an OptunaSearch object, but got "):
+        run(problem, wrong)
+
+
+@SEARCHES
+def test_something_else_than_a_problem_is_refused(
+    problem: Problem, profile: Profile, run: Callable[..., object]
+) -> None:
+    for swapped in ((OptunaSearch(), problem), (profile, OptunaSearch()), (None, None)):
+        with pytest.raises(
+            TypeError, match=r"`problem` must be a Problem, but got .* pass it first"
+        ):
+            run(*swapped)
+
+
+def test_a_sampler_of_one_objective_is_refused_before_anything_is_measured(
+    problem: Problem, tmp_path: Path
+) -> None:
+    def never(plan: Plan) -> float:
+        raise AssertionError("measured")
+
+    search = OptunaSearch(never, sampler=CmaEs(), storage=tmp_path / "k.journal")
+    with pytest.raises(ValueError, match=r"`sampler` must search two objectives, but got CmaEs\("):
+        search_front(problem, search)
+    assert not (tmp_path / "k.journal").exists()
 
 
 @pytest.mark.filterwarnings("error")

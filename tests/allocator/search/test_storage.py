@@ -7,7 +7,21 @@ import pytest
 from sqlalchemy.exc import SQLAlchemyError
 
 from kvbudget.allocator.search import storage
-from kvbudget.allocator.search.storage import open_storage
+from kvbudget.allocator.search.storage import open_storage, place_text
+
+
+@pytest.mark.parametrize(
+    ("place", "text"),
+    [
+        (None, "memory"),
+        ("k.journal", "k.journal"),
+        (Path("a@b/k.journal"), "a@b/k.journal"),
+        ("sqlite:///search.db", "sqlite:///search.db"),
+        ("postgresql://me:p@ss@host:5432/db", "postgresql://host:5432/db"),
+    ],
+)
+def test_messages_name_a_place_without_its_password(place: str | Path | None, text: str) -> None:
+    assert place_text(place) == text
 
 
 def test_places_decide_the_kind_of_storage(tmp_path: Path) -> None:

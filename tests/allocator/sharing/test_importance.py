@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 
@@ -45,6 +47,25 @@ def test_importance_of_another_shape_is_refused(problem: Problem, shape: tuple[i
 def test_without_an_origin_every_unit_is_a_layer() -> None:
     problem = Problem([[1.0, 0.0]] * 2, [[0, 1]] * 2, 1)
     assert per_cache(problem, (3.0, 4.0)).tolist() == [[3], [4]]
+    assert per_cache(problem, ((3.0,), (4.0,))).tolist() == [[3], [4]]
+
+
+def test_without_an_origin_a_layer_takes_the_mean_over_its_heads() -> None:
+    problem = Problem([[1.0, 0.0]] * 2, [[0, 1]] * 2, 1)
+    mean = per_cache(problem, ((3.0, 5.0, 1.0), (0.0, 6.0, 6.0)))
+    assert mean == pytest.approx(np.array([[3.0], [4.0]]))
+    mean = per_cache(problem, ((1e308, 1.5e308),) * 2)
+    assert mean == pytest.approx(np.full((2, 1), 1.25e308))
+
+
+@pytest.mark.parametrize("shape", [(3,), (3, 1), (3, 2), (1, 2)])
+def test_without_an_origin_the_number_of_layers_must_be_right(shape: tuple[int, ...]) -> None:
+    problem = Problem([[1.0, 0.0]] * 2, [[0, 1]] * 2, 1)
+    importance = check_importance(np.ones(shape))
+    assert importance is not None
+    rule = rf"must have the shape (2,) or (2, kv_heads), but got {shape}."
+    with pytest.raises(ValueError, match=re.escape(rule)):
+        per_cache(problem, importance)
 
 
 def test_by_default_it_is_the_loss_that_memory_removes(problem: Problem) -> None:

@@ -99,6 +99,22 @@ def test_levels_fit_and_leave_less_than_a_step_of_every_unit_below_its_target(
         assert loss[unit, level] == loss[unit][cost[unit] == held].min()
 
 
+@given(st.data())
+def test_equal_shares_are_one_level_apart_but_for_units_that_less_serves_as_well(
+    data: st.DataObject,
+) -> None:
+    units, num_levels = data.draw(st.integers(1, 6)), data.draw(st.integers(1, 6))
+    falls = st.lists(st.integers(0, 1), min_size=num_levels, max_size=num_levels)
+    loss = np.array([np.cumsum(data.draw(falls))[::-1] for _ in range(units)], dtype=float)
+    steps = st.lists(st.integers(1, 9), min_size=num_levels, max_size=num_levels)
+    cost = np.tile(np.cumsum(data.draw(steps)), (units, 1))
+    budget = data.draw(st.integers(cost[:, 0].sum(), cost[:, -1].sum()))
+    levels = divide(Problem(loss, cost, budget), [1] * units)
+    base = int((cost[0] <= budget / units).sum()) - 1
+    for curve, level in zip(loss.tolist(), levels.tolist(), strict=True):
+        assert level in (curve.index(curve[base]), min(base + 1, num_levels - 1))
+
+
 def test_a_level_that_brings_nothing_is_not_held() -> None:
     problem = Problem([[9.0, 3.0, 3.0], [9.0, 3.0, 1.0]], [[0, 1, 2], [0, 1, 2]], 4)
     assert divide(problem, [1, 1]).tolist() == [1, 2]

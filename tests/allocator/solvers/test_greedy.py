@@ -34,9 +34,8 @@ def test_an_upgrade_that_does_not_fit_is_skipped_for_the_next_best() -> None:
 
 def test_bytes_that_remove_no_loss_are_not_spent() -> None:
     problem = Problem([[2.0, 1.0, 1.0, 1.0]], [[0, 1, 2, 3]], 3)
-    solution = solve(problem, Greedy())
-    assert solution.levels.tolist() == [1]
-    assert solution.status is Status.OPTIMAL
+    assert Greedy().choose(problem).levels.tolist() == [1]
+    assert solve(problem, Greedy()).status is Status.OPTIMAL
 
 
 def test_it_looks_past_a_flat_stretch_when_bytes_are_left() -> None:

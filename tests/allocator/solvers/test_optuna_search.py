@@ -1,12 +1,21 @@
 """The search as a solver: what solve() gets from it."""
 
+import inspect
 from typing import Any
 
 import numpy as np
 import pytest
 
-from kvbudget.allocator import CVaR, Hull, Problem, Status, WorstSample, solve
-from kvbudget.allocator.search import CmaEs, LayerGroups, PriceAndGroups, ShareAndRatio, Tpe
+from kvbudget.allocator import CVaR, Hull, Problem, Status, WorstSample, search, solve
+from kvbudget.allocator.search import (
+    CmaEs,
+    LayerGroups,
+    Parameters,
+    PriceAndGroups,
+    Sampler,
+    ShareAndRatio,
+    Tpe,
+)
 from kvbudget.allocator.solvers.optuna_search import OptunaSearch
 
 TWINS = Problem([[4.0, 1.0, 0.0]] * 3, [[1, 3, 6]] * 3, 8)
@@ -56,17 +65,34 @@ def test_risks_are_searched_by_their_own_measure() -> None:
 
 
 def test_its_name_holds_settings_that_make_the_plan_but_no_objects_or_places() -> None:
-    search = OptunaSearch(len, ShareAndRatio(), CmaEs(), 7, 3, "/some/where", "mine")  # type: ignore[arg-type]
-    assert repr(search) == (
+    named = OptunaSearch(len, ShareAndRatio(), CmaEs(), 7, 3, "/some/where", "mine")  # type: ignore[arg-type]
+    assert repr(named) == (
         "OptunaSearch(parameters=ShareAndRatio(steps=5), sampler=CmaEs(population=0),"
         " trials=7, seed=3)"
     )
     assert solve(TWINS, OptunaSearch(trials=2, study_name="x")).solver == "OptunaSearch(trials=2)"
 
 
+def test_its_help_names_every_sampler_and_every_kind_of_parameters() -> None:
+    text = inspect.getdoc(OptunaSearch) or ""
+    kinds = [getattr(search, name) for name in search.__all__]
+    for base in (Sampler, Parameters):
+        names = [
+            kind.__name__
+            for kind in kinds
+            if isinstance(kind, type) and kind is not base and issubclass(kind, base)
+        ]
+        assert len(names) == 3
+        assert all(f"``{name}()``" in text for name in names)
+    for words in ("kvbudget.allocator.search", "generator", "search_front", "pickle", "go on"):
+        assert words in text
+
+
 @pytest.mark.parametrize(
     ("settings", "error", "words"),
     [
+        ({"objective": "ppl"}, TypeError, "`objective` must be a function .* but got 'ppl'"),
+        ({"objective": 3.0}, TypeError, "`objective` must be a function .* but got 3.0"),
         ({"trials": 0}, ValueError, "`trials` must be at least 1"),
         ({"trials": 2.5}, TypeError, "`trials` must be an integer"),
         ({"seed": -1}, ValueError, "`seed` must be at least 0"),

@@ -33,6 +33,16 @@ def test_below_the_size_of_a_streaming_head_all_are_equal(
     assert kept.tolist() == [[400, 320], [320, 320], [320, 320]]
 
 
+def test_in_a_short_context_no_head_is_whole_and_importance_does_not_matter(
+    mass: Callable[..., Any], on_tokens: Callable[..., Problem], kept_tokens: Callable[..., Any]
+) -> None:
+    # every cache fits the 320 tokens of a small one
+    problem = on_tokens(mass(4, tokens=200), 6 * 50)
+    for importance in (None, GATES, [1.0, 2.0, 3.0]):
+        kept = kept_tokens(problem, DuoAttention(importance=importance))
+        assert kept.tolist() == [[50, 50]] * 3
+
+
 def test_by_default_the_head_that_could_lose_most_is_whole(
     mass: Callable[..., Any], on_tokens: Callable[..., Problem], kept_tokens: Callable[..., Any]
 ) -> None:

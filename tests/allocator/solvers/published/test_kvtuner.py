@@ -130,3 +130,8 @@ def test_settings_that_cannot_be_used_are_refused(settings: dict[str, Any]) -> N
     (name,) = settings
     with pytest.raises(ValueError, match=f"`{name}` must be at least"):
         KVTuner(**settings)
+
+
+def test_an_objective_that_cannot_be_called_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"`objective` must be a function .* but got 'ppl'"):
+        KVTuner("ppl")  # type: ignore[arg-type]

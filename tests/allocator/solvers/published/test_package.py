@@ -1,5 +1,7 @@
 """What all published rules hold beyond the conformance of solvers."""
 
+import inspect
+import sys
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
@@ -10,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kvbudget.allocator import Problem, Solver, Status, solve
+from kvbudget.allocator import Problem, Profile, Solver, Status, allocate, solve
+from kvbudget.allocator.constraints import EqualInLayer
 from kvbudget.allocator.solvers import published
 
 RULES = [getattr(published, name)() for name in published.__all__]
@@ -21,6 +24,13 @@ every_sharing_rule = pytest.mark.parametrize(
 )
 WEIGHED = [rule for rule in RULES if "importance" in {field.name for field in fields(rule)}]
 every_weighed_rule = pytest.mark.parametrize("rule", WEIGHED, ids=repr)
+# the two that search tell their procedure where it is written, in their modules
+SEARCHES = (published.EvolKV, published.KVTuner)
+every_formula = pytest.mark.parametrize(
+    "rule", [rule for rule in RULES if not isinstance(rule, SEARCHES)], ids=repr
+)
+AS_PUBLISHED = (published.AdaKV, published.DynamicKV, published.PrefixKV, published.PyramidKV)
+"""Rules whose formula and signal are both known; all others say what is a reconstruction."""
 
 
 def test_every_rule_has_a_module_of_its_own() -> None:
@@ -33,11 +43,27 @@ def test_every_rule_has_a_module_of_its_own() -> None:
 
 @every_rule
 def test_every_module_says_where_the_rule_comes_from_and_what_is_known(rule: Solver) -> None:
-    import sys
-
     text = sys.modules[type(rule).__module__].__doc__ or ""
     assert "Reference:" in text
     assert "https://" in text
+
+
+@every_formula
+def test_help_on_a_rule_says_where_it_comes_from_and_what_is_a_reconstruction(rule: Solver) -> None:
+    text = inspect.getdoc(type(rule)) or ""
+    _, heading, reference = text.partition("\nReference:\n")
+    assert heading
+    assert '"' in reference
+    assert "https://" in reference
+    assert ("reconstruction" in text.lower()) == (not isinstance(rule, AS_PUBLISHED))
+
+
+@every_weighed_rule
+def test_help_on_a_rule_says_what_stands_in_for_importance(rule: Solver) -> None:
+    text = inspect.getdoc(type(rule)) or ""
+    told = text.partition("    importance: ")[2].partition("\n\n")[0]
+    assert "[layers, kv_heads]" in " ".join(told.split())
+    assert "By default" in " ".join(told.split())
 
 
 @every_sharing_rule
@@ -117,8 +143,24 @@ def test_importance_is_checked_when_given_and_against_the_problem(rule: Solver) 
         with pytest.raises(ValueError, match="`importance` must"):
             make(importance=wrong)
     problem = Problem([[1.0, 0.0]] * 3, [[0, 1]] * 3, 2)
-    with pytest.raises(ValueError, match=r"must have the shape \(3,\) or \(3, 1\), but got \(2,\)"):
+    with pytest.raises(ValueError, match=r"must have the shape \(3,\) or .*, but got \(2,\)"):
         make(importance=[1.0, 2.0]).choose(problem)
+
+
+@every_weighed_rule
+def test_heads_that_must_be_equal_count_with_their_mean(rule: Solver, profile: Profile) -> None:
+    def plan(importance: Any) -> Any:
+        return allocate(
+            profile,
+            budget="50%",
+            context_tokens=1000,
+            constraints=[EqualInLayer()],
+            solver=type(rule)(importance=importance),
+        ).capacity_tokens
+
+    by_head = plan([[1.0, 9.0], [6.0, 8.0], [4.0, 2.0]])
+    assert (by_head == plan([5.0, 7.0, 3.0])).all()
+    assert (by_head[:, 0] == by_head[:, 1]).all()
 
 
 @every_weighed_rule

@@ -1,7 +1,7 @@
 """Which caches a constraint speaks of: some layers, some KV heads, or both."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -15,6 +15,18 @@ if TYPE_CHECKING:
 
 Indices = tuple[int, ...] | None
 """Layers or KV heads, counted from 0; ``None`` means all."""
+
+
+class Selecting(Protocol):
+    """A constraint that speaks of some layers and some KV heads."""
+
+    @property
+    def layers(self) -> Indices:
+        """Layers that it names."""
+
+    @property
+    def kv_heads(self) -> Indices:
+        """KV heads that it names."""
 
 
 def check_indices(name: str, value: Iterable[int] | None) -> Indices:
@@ -32,6 +44,17 @@ def check_indices(name: str, value: Iterable[int] | None) -> Indices:
     if not indices:
         raise ValueError(f"`{name}` must name at least one, but is empty. Leave it out for all.")
     return tuple(sorted(indices))
+
+
+def check_selection(constraint: "Selecting") -> None:
+    """Check the layers and the KV heads that a constraint names, and store them as tuples.
+
+    Raises:
+        TypeError: If one of them is not a collection of integers.
+        ValueError: If one is empty or holds an index below 0.
+    """
+    for name in ("layers", "kv_heads"):
+        object.__setattr__(constraint, name, check_indices(name, getattr(constraint, name)))
 
 
 def select(problem: "Problem", layers: Indices, kv_heads: Indices) -> Bools:

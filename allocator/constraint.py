@@ -1,6 +1,7 @@
 """What a constraint is."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, ClassVar
 
 from .terms import Terms
@@ -30,3 +31,8 @@ class Constraint(ABC):
         Raises:
             ValueError: If it makes no sense there.
         """
+
+
+def coupling_kinds(constraints: Iterable[Constraint]) -> set[type[Constraint]]:
+    """Classes of those constraints that a solver must honour by itself."""
+    return {type(constraint) for constraint in constraints if constraint.couples}

@@ -10,6 +10,7 @@ import numpy as np
 from .arrays import Floats, Ints, same_values
 from .budget import Budget, Tokens, parse_budget, to_bytes
 from .bytes_text import format_bytes
+from .constraint import coupling_kinds
 from .errors import InfeasibleBudget
 from .files import FilePath, bad_file, read_whole, write_whole
 from .frontier import Frontier, trace
@@ -21,7 +22,6 @@ from .problem import Problem
 from .reduction import reduce
 from .risk import Mean
 from .solution import Solution, plan_of, refusal
-from .solve import judge, relative_gap
 from .status import Status
 
 Record = dict[str, int | float]
@@ -127,17 +127,15 @@ class Path:
         measured = problem.origin is not None
         loss = float(self.loss[point]) if measured else problem.total_loss(levels)
         bound = min(self._bound(point, num_bytes, loss), loss)
-        gap = relative_gap(loss, bound)
-        return Solution(
-            status=judge(Status.FEASIBLE, gap),
-            levels=levels,
+        return Solution.of(
+            problem,
+            levels,
+            status=Status.FEASIBLE,
             loss=loss,
-            bound=bound if gap else loss,
-            gap=gap,
+            bound=bound,
             used_bytes=int(self.budget_bytes[point]),
             seconds=time.perf_counter() - start,
             solver=type(self).__name__,
-            problem=problem,
         )
 
     def _bound(self, point: int, num_bytes: int, loss: float) -> float:
@@ -268,7 +266,7 @@ def check_plain(problem: Problem) -> None:
     Raises:
         ValueError: If a constraint couples units, or the risk is not the mean.
     """
-    coupling = sorted({type(each).__name__ for each in problem.constraints if each.couples})
+    coupling = sorted(kind.__name__ for kind in coupling_kinds(problem.constraints))
     if coupling:
         raise ValueError(
             f"`constraints` must not couple caches in a path, but got {' and '.join(coupling)}."

@@ -16,6 +16,7 @@ from .plan import Plan
 from .plan_curves import Curves
 from .problem import Problem
 from .reduction import reduce
+from .solver import CLOSED
 from .status import Status
 
 
@@ -45,6 +46,45 @@ class Solution:
     seconds: float = field(compare=False)
     solver: str
     problem: Problem
+
+    @classmethod
+    def of(
+        cls,
+        problem: Problem,
+        levels: Ints,
+        *,
+        status: Status,
+        loss: float,
+        bound: float,
+        used_bytes: int,
+        seconds: float,
+        solver: str,
+    ) -> "Solution":
+        """The answer with its gap, and with the status that the gap proves.
+
+        Args:
+            problem: What was solved.
+            levels: Level of each unit, int64 [units].
+            status: How the search ended.
+            loss: Total loss of the levels.
+            bound: Proven lower limit on the loss of every choice; at most ``loss`` but for
+                rounding.
+            used_bytes: Memory of the levels.
+            seconds: Time the solver took.
+            solver: Name of the solver.
+        """
+        gap = relative_gap(loss, bound)
+        return cls(
+            status=judge(status, gap),
+            levels=levels,
+            loss=loss,
+            bound=bound if gap else loss,
+            gap=gap,
+            used_bytes=used_bytes,
+            seconds=seconds,
+            solver=solver,
+            problem=problem,
+        )
 
     @classmethod
     def infeasible(cls, problem: Problem, solver: str) -> "Solution":
@@ -86,6 +126,21 @@ class Solution:
             f"  memory  {format_bytes(self.used_bytes)} of {budget}\n"
             f"  time    {1000 * self.seconds:.1f} ms"
         )
+
+
+def relative_gap(loss: float, bound: float) -> float:
+    """Return ``(loss - bound) / loss`` by magnitude, 0 where only rounding is left."""
+    scale = max(abs(loss), abs(bound))
+    if loss - bound <= CLOSED * scale:
+        return 0.0
+    return (loss - bound) / scale
+
+
+def judge(status: Status, gap: float) -> Status:
+    """Status of an answer: optimal exactly if the gap is closed."""
+    if gap == 0.0:
+        return Status.OPTIMAL
+    return Status.FEASIBLE if status is Status.OPTIMAL else status
 
 
 def plan_of(solution: Solution, curves: Curves | None) -> Plan:

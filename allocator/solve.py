@@ -11,7 +11,7 @@ from kvbudget.allocator.solvers.hull import Hull
 
 from .arrays import Ints
 from .budget import Budget
-from .constraint import Constraint
+from .constraint import Constraint, coupling_kinds
 from .coupling import lowest_fits, violation
 from .measured import measured_total
 from .plan import Plan
@@ -21,7 +21,7 @@ from .reduction import reduce
 from .relaxation import used_bytes
 from .risk import Mean, Risk
 from .solution import Solution
-from .solver import CLOSED, Choice, Solver
+from .solver import Choice, Solver
 from .status import Status
 from .terms import terms_of
 
@@ -63,17 +63,15 @@ def solve(problem: Problem, solver: Solver) -> Solution:
     bound = check_bound(choice.bound, loss, name)
     if not solver.bounds_relaxation:
         bound = max(bound, relaxed_bound(reduction.problem))
-    gap = relative_gap(loss, bound)
-    return Solution(
-        status=judge(choice.status, gap),
-        levels=levels,
+    return Solution.of(
+        problem,
+        levels,
+        status=choice.status,
         loss=loss,
-        bound=bound if gap else loss,
-        gap=gap,
+        bound=bound,
         used_bytes=used_bytes(problem, levels),
         seconds=seconds,
         solver=name,
-        problem=problem,
     )
 
 
@@ -144,10 +142,8 @@ def solver_name(solver: Solver) -> str:
 
 def asked_of_solvers(problem: Problem) -> set[type[Constraint] | type[Risk]]:
     """Classes of the coupling constraints and of the risk that a solver must honour."""
-    asked: set[type[Constraint] | type[Risk]] = {
-        type(constraint) for constraint in problem.constraints if constraint.couples
-    }
-    return asked if problem.risk == Mean() else asked | {type(problem.risk)}
+    risk = set() if problem.risk == Mean() else {type(problem.risk)}
+    return risk | coupling_kinds(problem.constraints)
 
 
 def not_honoured(problem: Problem, solver: Solver) -> list[str]:
@@ -239,18 +235,3 @@ def check_bound(bound: float, loss: float, name: str) -> float:
             f"{name} broke its contract: its bound {bound} is above the loss {loss} of its answer."
         )
     return bound
-
-
-def relative_gap(loss: float, bound: float) -> float:
-    """Return ``(loss - bound) / loss`` by magnitude, 0 where only rounding is left."""
-    scale = max(abs(loss), abs(bound))
-    if loss - bound <= CLOSED * scale:
-        return 0.0
-    return (loss - bound) / scale
-
-
-def judge(status: Status, gap: float) -> Status:
-    """Status of an answer: optimal exactly if the gap is closed."""
-    if gap == 0.0:
-        return Status.OPTIMAL
-    return Status.FEASIBLE if status is Status.OPTIMAL else status

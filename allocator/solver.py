@@ -33,11 +33,12 @@ class Choice:
 class Solver(ABC):
     """A way to choose levels. Every solver works with default arguments.
 
-    A solver whose bound already is that of the convex hulls sets ``bounds_relaxation``, so that
-    the caller need not compute it again. One that can do more than the plain problem names the
-    classes of coupling constraints and of risks in ``honours``; it reads them from
-    ``terms_of(problem)`` and ``problem.risk``. Everything else that a problem may ask for is
-    worked into the menus before ``choose`` is called.
+    A solver whose bound already is that of the relaxed problem (the convex hulls, and a price for
+    each limit it honours) sets ``bounds_relaxation``, so that the caller need not compute it
+    again. One that can do more than the plain problem names the classes of coupling constraints
+    and of risks in ``honours``; it reads them from ``terms_of(problem)`` and ``problem.risk``.
+    Everything else that a problem may ask for is worked into the menus before ``choose`` is
+    called.
     """
 
     __slots__ = ()

@@ -1,7 +1,7 @@
 """A solver for constraints that somebody else chose."""
 
 from . import solvers
-from .constraint import Constraint
+from .constraint import Constraint, coupling_kinds
 from .solver import Solver
 from .solvers.hull import Hull
 
@@ -11,7 +11,7 @@ PREFERRED = ("Hull", "LinearProgram", "MixedInteger")
 
 def solver_for(constraints: tuple[Constraint, ...]) -> Solver:
     """``Hull()``, unless constraints couple caches and another solver honours them."""
-    asked = {type(constraint) for constraint in constraints if constraint.couples}
+    asked = coupling_kinds(constraints)
     names = [*filter(solvers.__all__.__contains__, PREFERRED), *solvers.__all__]
     makes: list[type[Solver]] = [getattr(solvers, name) for name in names]
     return next((make() for make in makes if asked <= make.honours), Hull())

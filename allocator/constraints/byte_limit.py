@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from kvbudget.allocator.budget import Budget, Tokens, to_bytes
-from kvbudget.allocator.caches import Indices, check_indices, name_caches, origin_of, select
+from kvbudget.allocator.caches import Indices, check_selection, name_caches, origin_of, select
 from kvbudget.allocator.constraint import Constraint
 from kvbudget.allocator.terms import Limit, Terms
 
@@ -41,8 +41,7 @@ class ByteLimit(Constraint):
     def __post_init__(self) -> None:
         """Check every field."""
         to_bytes(self.budget, full_bytes=2**53, token_bytes=1)  # for its checks
-        object.__setattr__(self, "layers", check_indices("layers", self.layers))
-        object.__setattr__(self, "kv_heads", check_indices("kv_heads", self.kv_heads))
+        check_selection(self)
 
     def terms(self, problem: "Problem") -> Terms:
         """One limit that the chosen caches' bytes count towards."""

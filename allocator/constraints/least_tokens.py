@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kvbudget.allocator.caches import Indices, capacity_of, check_indices, select
+from kvbudget.allocator.caches import Indices, capacity_of, check_selection, select
 from kvbudget.allocator.checks import check_count
 from kvbudget.allocator.constraint import Constraint
 from kvbudget.allocator.terms import Terms
@@ -35,8 +35,7 @@ class LeastTokens(Constraint):
     def __post_init__(self) -> None:
         """Check every field."""
         object.__setattr__(self, "tokens", check_count("tokens", self.tokens))
-        object.__setattr__(self, "layers", check_indices("layers", self.layers))
-        object.__setattr__(self, "kv_heads", check_indices("kv_heads", self.kv_heads))
+        check_selection(self)
 
     def terms(self, problem: "Problem") -> Terms:
         """Levels with fewer tokens are out."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kvbudget.allocator.caches import Indices, check_indices, select
+from kvbudget.allocator.caches import Indices, check_selection, select
 from kvbudget.allocator.constraint import Constraint
 from kvbudget.allocator.terms import Terms
 
@@ -29,8 +29,7 @@ class Protected(Constraint):
 
     def __post_init__(self) -> None:
         """Check every field."""
-        object.__setattr__(self, "layers", check_indices("layers", self.layers))
-        object.__setattr__(self, "kv_heads", check_indices("kv_heads", self.kv_heads))
+        check_selection(self)
         if self.layers is None and self.kv_heads is None:
             raise ValueError("`layers` or `kv_heads` must say which caches to protect.")
 

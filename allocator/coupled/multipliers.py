@@ -83,12 +83,6 @@ def reduced_loss(stacked: Stacked, multipliers: Multipliers, levels: Ints) -> Fl
     return reduced
 
 
-def best_levels(stacked: Stacked, multipliers: Multipliers, levels: Ints) -> Ints:
-    """Cheapest level of each unit, int64 [units]; ties go to the lower level."""
-    best: Ints = reduced_loss(stacked, multipliers, levels).argmin(axis=1)
-    return best
-
-
 def prove_bound(stacked: Stacked, multipliers: Multipliers, levels: Ints) -> float:
     """Loss that no plan within the limits can beat.
 

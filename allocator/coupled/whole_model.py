@@ -8,7 +8,7 @@ import numpy as np
 from kvbudget.allocator.arrays import Ints
 from kvbudget.allocator.coupling import violation
 from kvbudget.allocator.problem import Problem
-from kvbudget.allocator.relaxation import relax
+from kvbudget.allocator.relaxation import hull_bound, relax
 from kvbudget.allocator.solver import Choice
 from kvbudget.allocator.status import Status
 from kvbudget.allocator.terms import Bools, Terms, terms_of
@@ -46,9 +46,10 @@ def choose_whole(
     """
     stacked, terms = stack(problem), terms_of(problem)
     relaxed = relax_stacked(problem, stacked)
+    least = max(relaxed.bound, hull_bound(problem))
     known = known_plan(problem, stacked, terms, relaxed)
     if known is not None and problem.total_loss(known) <= relaxed.bound:
-        return Choice(known, bound=relaxed.bound)
+        return Choice(known, bound=least)
     possible = worth_a_look(problem, stacked, relaxed, known)
     if among is not None:
         possible &= among
@@ -63,7 +64,7 @@ def choose_whole(
         if answer.levels is None or found is not None:
             break
         model = rule_out(model, answer.levels)
-    return conclude(problem, relaxed, answer, [plan for plan in (known, found) if plan is not None])
+    return conclude(problem, least, answer, [plan for plan in (known, found) if plan is not None])
 
 
 def worth_a_look(
@@ -103,20 +104,24 @@ def checked(
     return None if violation(problem, plan) else plan
 
 
-def conclude(
-    problem: Problem, relaxed: CoupledRelaxation, answer: Answer, plans: list[Ints]
-) -> Choice:
+def conclude(problem: Problem, least: float, answer: Answer, plans: list[Ints]) -> Choice:
     """The best plan with the best bound.
+
+    Args:
+        problem: The problem.
+        least: A bound that is proved already.
+        answer: The answer of HiGHS.
+        plans: Plans that honour everything.
 
     Raises:
         RuntimeError: If HiGHS finds only plans that miss a constraint by its tolerance.
     """
     if not plans:
         if answer.status is Status.INFEASIBLE:
-            return Choice(np.zeros(len(problem.loss), dtype=np.int64), Status.INFEASIBLE)
+            return Choice(np.zeros(len(problem.loss), dtype=np.int64), Status.INFEASIBLE, least)
         raise RuntimeError("HiGHS found only plans that miss a constraint by its tolerance.")
     best = min(plans, key=problem.total_loss)
     # a bound that a plan refutes proves nothing
     proved = answer.bound if answer.bound <= problem.total_loss(best) else -math.inf
     status = Status.FEASIBLE if answer.status is Status.INFEASIBLE else answer.status
-    return Choice(best, status, max(relaxed.bound, proved))
+    return Choice(best, status, max(least, proved))

@@ -1,6 +1,7 @@
 """From the levels of a trial to the plan that a model can run."""
 
 from kvbudget.allocator.arrays import Ints
+from kvbudget.allocator.measured import measured_total
 from kvbudget.allocator.plan import Plan
 from kvbudget.allocator.problem import Problem
 from kvbudget.allocator.reduction import reduce
@@ -34,22 +35,16 @@ def plan_of(problem: Problem, levels: Ints, solver: str) -> Plan:
     Raises:
         ValueError: If the problem does not know its model.
     """
-    # that module needs all solvers, and some of them need this one
-    from kvbudget.allocator.solve import judge, relative_gap
-
     reduction = reduce(problem)
-    loss = problem.total_loss(levels)
+    loss = measured_total(problem, levels)
     bound = loss if reduction is None else min(hull_bound(reduction.problem), loss)
-    gap = relative_gap(loss, bound)
-    solution = Solution(
-        status=judge(Status.LIMIT_REACHED, gap),
-        levels=levels,
+    return Solution.of(
+        problem,
+        levels,
+        status=Status.LIMIT_REACHED,
         loss=loss,
-        bound=bound if gap else loss,
-        gap=gap,
+        bound=bound,
         used_bytes=used_bytes(problem, levels),
         seconds=0.0,
         solver=solver,
-        problem=problem,
-    )
-    return solution.plan
+    ).plan

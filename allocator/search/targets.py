@@ -1,11 +1,14 @@
 """From a number of bytes for each unit to levels that fit, and the plan of the hulls."""
 
+import math
+
 import numpy as np
 
 from kvbudget.allocator.arrays import Floats, Ints
 from kvbudget.allocator.problem import Problem
 from kvbudget.allocator.relaxation import relax
 from kvbudget.allocator.rounding import fill, shrink
+from kvbudget.allocator.sharing import level_targets
 
 
 def hull_levels(problem: Problem) -> Ints:
@@ -31,9 +34,8 @@ def highest_within(cost_bytes: Ints, target_bytes: Floats) -> Ints:
         cost_bytes: Cost of each level, [rows, levels], never falling.
         target_bytes: Bytes wanted, [rows].
     """
-    within = (cost_bytes <= target_bytes[:, None]).sum(axis=1)
-    highest: Ints = np.maximum(within - 1, 0)
-    return highest
+    whole_bytes = [math.floor(target) for target in target_bytes.tolist()]
+    return np.maximum(level_targets.highest_within(cost_bytes, whole_bytes), 0)
 
 
 def layer_of_units(problem: Problem) -> Ints:

@@ -9,6 +9,7 @@ from kvbudget.allocator.files import FilePath
 from kvbudget.allocator.problem import Problem
 from kvbudget.allocator.reduction import Reduction
 from kvbudget.allocator.relaxation import hull_bound
+from kvbudget.allocator.solver import CLOSED
 
 from .objective import Objective, name_of
 from .parameters import Parameters
@@ -96,8 +97,6 @@ class Task:
 
 def enough_for(problem: Problem, objective: Objective | None) -> float:
     """Value that proves a plan to be the best; there is none for a measured number."""
-    from kvbudget.allocator.solver import CLOSED
-
     if objective is not None:
         return -inf
     bound = hull_bound(problem)

@@ -37,6 +37,7 @@ class MixedInteger(Solver):
         ValueError: If ``seconds`` is not above 0 or ``gap`` is below 0.
     """
 
+    bounds_relaxation: ClassVar[bool] = True
     honours: ClassVar[frozenset[type[Constraint] | type[Risk]]] = frozenset(
         {ByteLimit, MostCapacities, Custom, WorstSample, CVaR}
     )

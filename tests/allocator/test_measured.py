@@ -7,10 +7,27 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from kvbudget.allocator import CVaR, Problem, Profile, Solver, Status, allocate, solve
+from kvbudget.allocator import (
+    CVaR,
+    Plan,
+    Problem,
+    Profile,
+    Solver,
+    Status,
+    allocate,
+    search_plans,
+    solve,
+)
 from kvbudget.allocator.constraints import EqualInLayer, MostCapacities, MostTokens
 from kvbudget.allocator.measured import measured_loss
-from kvbudget.allocator.solvers import Exact, Hull, LinearProgram, MixedInteger, Uniform
+from kvbudget.allocator.solvers import (
+    Exact,
+    Hull,
+    LinearProgram,
+    MixedInteger,
+    OptunaSearch,
+    Uniform,
+)
 
 RISING = np.array([[[5.0, 1.0, 9.0, 0.0], [5.0, 4.0, 1.0, 0.0]]] * 3)
 
@@ -82,3 +99,20 @@ def test_losses_that_were_changed_afterwards_count_as_they_are(rising: Profile) 
     assert measured_loss(changed) is changed.loss
     plain = Problem(problem.loss, problem.cost_bytes, problem.budget_bytes)
     assert measured_loss(plain) is plain.loss
+
+
+def test_a_search_judges_tied_caches_by_what_was_measured(rising: Profile) -> None:
+    seen = []
+
+    def objective(plan: Plan) -> float:
+        levels = np.searchsorted([10, 25, 50, 100], plan.capacity_tokens[[0, 2]])
+        seen.append((plan.loss, levels))
+        return float(plan.capacity_tokens.sum())
+
+    problem = Problem.from_profile(
+        rising, budget="70%", context_tokens=100, constraints=(EqualInLayer(),)
+    )
+    search_plans(problem, OptunaSearch(objective=objective, trials=8))
+    for loss, levels in seen:
+        full_layers = np.take_along_axis(RISING[[0, 2]], levels[..., None], axis=2).sum()
+        assert loss >= full_layers - 1e-9

@@ -19,6 +19,7 @@ from .plan import Plan
 from .plan_curves import Curves
 from .problem import Problem
 from .profile import Profile
+from .profile_check import ProfileCheck
 from .relaxation import hull_bound
 from .risk import CVaR, Mean, Risk, WorstSample
 from .search import search_front, search_plans
@@ -57,6 +58,7 @@ __all__ = [
     "Plan",
     "Problem",
     "Profile",
+    "ProfileCheck",
     "Risk",
     "Solution",
     "Solver",

@@ -18,6 +18,7 @@ AXIS_NAMES = {
     "kv_heads": "KV head",
     "levels": "level",
     "units": "unit",
+    "plans": "plan",
 }
 WHOLE_FLOATS = 2.0**53
 

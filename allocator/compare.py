@@ -14,6 +14,7 @@ from .files import FilePath, write_whole
 from .geometry import Geometry
 from .problem import Problem
 from .profile import Profile
+from .profile_check import ProfileCheck
 from .risk import Mean, Risk
 from .solution import Solution, refusal
 from .solve import check_solver, not_honoured, solve, solver_name
@@ -133,11 +134,13 @@ class Comparison:
         rows: One row per budget and solver.
         model: Name of the model, for headings.
         measure: What the losses are in, for headings.
+        check: What plans made from the profile really lost; None if nobody looked.
     """
 
     rows: tuple[ComparisonRow, ...]
     model: str = ""
     measure: str = ""
+    check: ProfileCheck | None = None
 
     @property
     def bounds(self) -> dict[int, float]:
@@ -248,7 +251,9 @@ def compare(
         for budget, problem in zip(asked, problems, strict=True)
         for solver, name in zip(chosen, names, strict=True)
     ]
-    return Comparison(tuple(rows), model=profile.model, measure=profile.measure)
+    return Comparison(
+        tuple(rows), model=profile.model, measure=profile.measure, check=profile.check
+    )
 
 
 def distinct_names(solvers: tuple[Solver, ...]) -> list[str]:

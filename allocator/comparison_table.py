@@ -29,7 +29,8 @@ def table(comparison: "Comparison") -> str:
         pairs = list(block)
         lines += ["", title(pairs[0][0], bounds)]
         lines += [align(each, widths) for _, each in pairs]
-    return "\n".join([*lines, *notes(comparison)])
+    believed = [] if comparison.check is None else ["", f"Losses checked: {comparison.check}."]
+    return "\n".join([*lines, *notes(comparison), *believed])
 
 
 def title(row: "ComparisonRow", bounds: dict[int, float]) -> str:

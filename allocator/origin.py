@@ -7,6 +7,7 @@ import numpy as np
 from .arrays import Floats, Ints, same_values
 from .geometry import Geometry
 from .profile import Profile
+from .profile_check import ProfileCheck
 from .settings import Settings
 
 
@@ -28,6 +29,7 @@ class Origin:
         measure: Name of the measure that the loss is in.
         made_by: One readable line on how the profile came about.
         page_tokens: Tokens of a page, if memory is handed out in pages; else 1.
+        check: What plans made from the profile really lost; None if nobody looked.
     """
 
     geometry: Geometry
@@ -42,6 +44,7 @@ class Origin:
     measure: str
     made_by: str
     page_tokens: int = 1
+    check: ProfileCheck | None = None
 
     @classmethod
     def of(
@@ -70,6 +73,7 @@ class Origin:
             measure=profile.measure,
             made_by=profile.made_by,
             page_tokens=page_tokens,
+            check=profile.check,
         )
 
     @property

@@ -8,6 +8,7 @@ from .origin import Origin
 from .plan_curves import Curves
 from .problem import Problem
 from .profile import Profile
+from .profile_check import read_check, written_check
 
 FORMAT = "kvbudget-path"
 VERSION = 1
@@ -31,6 +32,7 @@ def pack_path(curves: Curves, origin: Origin) -> bytes:
         "heuristic_settings": [list(pair) for pair in origin.heuristic_settings],
         "measure": origin.measure,
         "made_by": origin.made_by,
+        "check": written_check(origin.check),
     }
     arrays = {name: getattr(curves, name) for name in ARRAYS}
     return pack_arrays(FORMAT, VERSION, content, arrays)
@@ -53,6 +55,7 @@ def unpack_problem(raw: bytes) -> Problem:
         heuristic_settings=tuple(read_field(record, "heuristic_settings", list)),
         measure=read_field(record, "measure", str),
         made_by=read_field(record, "made_by", str),
+        check=read_check(record),
     )
     return Problem.from_profile(
         profile,

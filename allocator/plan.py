@@ -14,6 +14,7 @@ from .files import FilePath, bad_file, read_whole, write_whole
 from .geometry import MOST_TOKENS, Geometry
 from .json_fields import read_field
 from .plan_curves import Curves
+from .profile_check import ProfileCheck, read_check, refuse_check, written_check
 from .settings import Settings, call_text, check_settings
 
 FORMAT = "kvbudget-plan"
@@ -38,6 +39,7 @@ class Plan:
         measure: Name of the measure that the loss is in.
         made_by: One readable line on how the profile behind the plan came about.
         curves: The losses and constraints that the plan was made from, which :meth:`at` needs.
+        check: What plans made from the same profile really lost; None if nobody looked.
 
     Raises:
         TypeError: If a field has the wrong type.
@@ -57,6 +59,7 @@ class Plan:
     measure: str
     made_by: str = ""
     curves: Curves | None = None
+    check: ProfileCheck | None = None
 
     def __post_init__(self) -> None:
         """Copy and check every field."""
@@ -68,6 +71,7 @@ class Plan:
             )
         for name in ("model", "heuristic", "measure", "made_by"):
             check_text(name, getattr(self, name))
+        refuse_check(self.check)
         checked = {
             "context_tokens": check_count("context_tokens", self.context_tokens, most=MOST_TOKENS),
             "batch_size": check_count("batch_size", self.batch_size),
@@ -194,6 +198,7 @@ class Plan:
             "measure": self.measure,
             "made_by": self.made_by,
             "curves": None if self.curves is None else self.curves.to_json(),
+            "check": written_check(self.check),
         }
         write_whole(path, (seal(FORMAT, VERSION, content) + "\n").encode("ascii"))
 
@@ -222,6 +227,7 @@ class Plan:
                 measure=read_field(record, "measure", str),
                 made_by=read_field(record, "made_by", str),
                 curves=read_curves(record),
+                check=read_check(record),
             )
         except (TypeError, ValueError) as error:
             raise bad_file(path, "plan", error) from error
@@ -243,6 +249,7 @@ class Plan:
             f"  caches    each keeps {tokens.min()} to {tokens.max()}"
             f" of {self.context_tokens} tokens, {tokens.mean():.1f} on average",
             f"  loss      {self.certificate} ({self.measure})",
+            f"  checked   {self.check or 'never: see check_profile'}",
             f"  tokens    chosen by {heuristic}",
         ]
         if self.certificate.risk != MEAN:

@@ -84,6 +84,7 @@ class Curves:
             heuristic_settings=labels.heuristic_settings,
             measure=labels.measure,
             made_by=labels.made_by,
+            check=labels.check,
         )
 
     def problem(self, labels: "Plan | Origin", *, context_tokens: int, budget: Budget) -> Problem:

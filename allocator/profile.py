@@ -12,6 +12,7 @@ from .files import FilePath, bad_file, read_whole, write_whole
 from .geometry import Geometry
 from .json_fields import read_field
 from .levels import DEFAULT_LEVELS
+from .profile_check import ProfileCheck, read_check, refuse_check, written_check
 from .settings import Settings, call_text, check_settings
 
 FORMAT = "kvbudget-profile"
@@ -39,6 +40,7 @@ class Profile:
         heuristic_settings: Its settings as (name, value) pairs.
         measure: Name of the measure that the loss is in.
         made_by: One readable line on how the profile came about.
+        check: What plans made from it really lost; None if nobody looked.
 
     Raises:
         TypeError: If a field has the wrong type.
@@ -55,6 +57,7 @@ class Profile:
     heuristic_settings: Settings
     measure: str
     made_by: str = ""
+    check: ProfileCheck | None = None
 
     def __post_init__(self) -> None:
         """Copy and check every field."""
@@ -62,6 +65,7 @@ class Profile:
             raise TypeError(f"`geometry` must be a Geometry, but got {self.geometry!r:.60}.")
         for name in ("model", "heuristic", "measure", "made_by"):
             check_text(name, getattr(self, name))
+        refuse_check(self.check)
         checked = {
             "loss": check_loss("loss", self.loss, AXES),
             "sample_loss": check_loss("sample_loss", self.sample_loss, ("samples", *AXES)),
@@ -160,6 +164,7 @@ class Profile:
             "heuristic_settings": [list(pair) for pair in self.heuristic_settings],
             "measure": self.measure,
             "made_by": self.made_by,
+            "check": written_check(self.check),
         }
         arrays = {name: getattr(self, name) for name in ARRAYS}
         write_whole(path, pack_arrays(FORMAT, VERSION, content, arrays))
@@ -182,6 +187,7 @@ class Profile:
                 heuristic_settings=tuple(read_field(record, "heuristic_settings", list)),
                 measure=read_field(record, "measure", str),
                 made_by=read_field(record, "made_by", str),
+                check=read_check(record),
             )
         except (TypeError, ValueError) as error:
             raise bad_file(path, "profile", error) from error
@@ -204,6 +210,7 @@ class Profile:
                 f"  at lowest {lowest.min():.3g} to {lowest.max():.3g} per cache,"
                 f" {lowest.sum():.3g} in all; most at {self._neediest()}",
                 f"  made by   {self.made_by or 'unknown'}",
+                f"  checked   {self.check or 'never'}",
             )
         )
 

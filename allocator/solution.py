@@ -175,6 +175,7 @@ def plan_of(solution: Solution, curves: Curves | None) -> Plan:
         heuristic_settings=origin.heuristic_settings,
         measure=origin.measure,
         made_by=origin.made_by,
+        check=origin.check,
         curves=curves,
     )
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+
+from .heuristic import RunningHeuristic
 
 if TYPE_CHECKING:
     from .cache_view import CacheView
@@ -41,6 +44,25 @@ def checked_scores(heuristic: TokenHeuristic, view: LayerView) -> Tensor:
     return _finite(scores, heuristic, "score", ("sequence", "KV head", "place"))
 
 
+def observed(heuristic: TokenHeuristic, view: LayerView) -> LayerView:
+    """Show the queries of a view to a running heuristic; any other needs no showing.
+
+    Returns:
+        The view with the new state, [batch, kv_heads, tokens, channels], 0 at empty places.
+
+    Raises:
+        TypeError: If the state is not a floating tensor.
+        ValueError: If its shape is wrong, or a number of a valid token is not finite.
+    """
+    if not isinstance(heuristic, RunningHeuristic):
+        return view
+    wanted = (*view.valid.shape, heuristic.channels)
+    state = _floating(heuristic.observe(view), heuristic, "observe", wanted)
+    state = state.masked_fill(~view.valid.unsqueeze(-1), 0.0)
+    axes = ("sequence", "KV head", "place", "channel")
+    return replace(view, state=_finite(state, heuristic, "observe", axes))
+
+
 def checked_importance(heuristic: CacheHeuristic, view: CacheView) -> Tensor:
     """Ask a cache heuristic for the importance of a layer's caches and hold it to its contract.
 
@@ -67,7 +89,8 @@ def _floating(answer: object, heuristic: object, method: str, wanted: tuple[int,
     if not isinstance(answer, Tensor):
         raise TypeError(f"{subject} must return a torch.Tensor, but got {type(answer).__name__}.")
     if tuple(answer.shape) != wanted:
-        unit = "KV head" if len(wanted) == 1 else "sequence, KV head and token"
+        axes = "KV head" if len(wanted) == 1 else "sequence, KV head and token"
+        unit = f"{axes} and channel" if len(wanted) == 4 else axes
         raise ValueError(
             f"{subject} must return {list(wanted)}, but got {list(answer.shape)}. "
             f"Return one number per {unit}."

@@ -11,7 +11,7 @@ import torch
 from .attention import attention_logits, chunks, visible
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from torch import Tensor
 
@@ -53,12 +53,17 @@ class CutView:
         softcap: Cap on the logits; None for none.
         sinks: Logits of learned sinks, [heads]; None for none.
         output_weight: The part of the output projection that each query head writes through,
-            [heads, value_dim, hidden], float32.
+            [heads, value_dim, hidden], any floating dtype.
         residual_norm: Euclidean norm of the residual stream behind the last layer at each future
             token, [future], float32. None unless the measure asks for it.
         gradient: Derivative of the loss on labels sampled from the model's own predictions, by
             this layer's attention output, [label_samples, heads, future, value_dim], float32.
             None unless the measure asks for it.
+        divergence: Runs the model with the attention output of one KV head's group changed at the
+            future tokens, ``divergence(kv_head, change)`` with [changes, group, future,
+            value_dim], and returns the divergence of its predictions from the unchanged model's
+            for each change, in nats per future token, [changes], float64. None unless the measure
+            asks for it.
 
     Raises:
         ValueError: If ``kept_tokens`` is empty, falls, or exceeds the context, or there is no
@@ -80,6 +85,7 @@ class CutView:
     output_weight: Tensor
     residual_norm: Tensor | None = None
     gradient: Tensor | None = None
+    divergence: Callable[[int, Tensor], Tensor] | None = None
 
     def __post_init__(self) -> None:
         """Check the levels."""
@@ -111,6 +117,10 @@ class CutView:
     def levels(self) -> int:
         """Number of levels."""
         return len(self.kept_tokens)
+
+    def delta(self) -> Tensor:
+        """Output at each level minus full output, [heads, future, levels, value_dim], float32."""
+        return torch.cat([cut.delta for cut in self.cuts()], dim=1)
 
     def cuts(self, chunk: int = 128) -> Iterator[Cut]:
         """Compare every level with the full context, some future queries at a time.

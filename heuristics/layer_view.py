@@ -10,7 +10,13 @@ import torch
 from .attention import attention_logits, chunks, masked_softmax, visible
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from torch import Tensor
+
+    from .rotation import Rotation
+
+QUERIES_PER_CHUNK = 256
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,12 +40,14 @@ class LayerView:
         window: Sliding window in tokens; None for full attention.
         softcap: Cap on the logits; None for none.
         sinks: Logits of learned sinks, [heads]; None for none.
-        past_attention: Attention each token received from all queries before those in
-            ``queries``: summed over queries, mean over the group, float32,
-            [batch, kv_heads, tokens]. None if there were none.
-        recent_attention_mass: The part of ``past_attention`` since the last eviction.
-        recent_queries: How many queries that part comes from.
-        all_counted: ``past_attention`` already includes the attention of ``queries``.
+        state: What a running heuristic's ``observe`` last returned for each held token, float32,
+            [batch, kv_heads, tokens, channels]; 0 for a token it has not met. None for other
+            heuristics, and before the first call; ``known_state`` gives zeros then.
+        prompt_columns: Columns of the prompt; the queries behind them belong to decoded tokens.
+            None while the prompt is still being read.
+        rotation: How the model rotates queries and keys by position; None if it does not.
+        output_weight: The part of the output projection that each query head writes through,
+            [heads, value_dim, hidden], any floating dtype; None if it is not known.
 
     Raises:
         ValueError: If the shapes do not fit each other.
@@ -56,10 +64,10 @@ class LayerView:
     window: int | None = None
     softcap: float | None = None
     sinks: Tensor | None = None
-    past_attention: Tensor | None = None
-    recent_attention_mass: Tensor | None = None
-    recent_queries: int = 0
-    all_counted: bool = False
+    state: Tensor | None = None
+    prompt_columns: int | None = None
+    rotation: Rotation | None = None
+    output_weight: Tensor | None = None
 
     def __post_init__(self) -> None:
         """Check that the shapes fit each other."""
@@ -103,41 +111,38 @@ class LayerView:
     def recent_attention(self, window: int) -> Tensor:
         """Attention each token received from the last ``window`` queries, mean over queries.
 
-        Queries that see nothing (padding) do not count. If the view holds fewer queries than the
-        window, what was gathered since the last eviction is averaged in.
+        Queries that see nothing (padding) do not count.
 
         Returns:
             Mean attention, [batch, kv_heads, tokens], float32; 0 if there was no query at all.
         """
         rows = self._last(window)
         mass = self.probabilities(rows).mean(dim=2).sum(dim=2)
-        num_queries = self._seen(rows).any(dim=-1).sum(dim=-1, keepdim=True)
-        if self.recent_attention_mass is not None and self.new < window:
-            mass = mass + self.recent_attention_mass
-            num_queries = num_queries + self.recent_queries
+        num_queries = self.seen(rows).any(dim=-1).sum(dim=-1, keepdim=True)
         return mass / num_queries.clamp_min(1)
 
-    def total_attention(self, chunk: int = 256) -> Tensor:
-        """Attention each token received from all queries so far, summed over queries.
-
-        Args:
-            chunk: Queries treated at a time, so that memory is linear in tokens.
+    def total_attention(self, chunk: int = QUERIES_PER_CHUNK) -> Tensor:
+        """Attention each token received from all ``queries``, summed over queries.
 
         Returns:
             Accumulated attention, [batch, kv_heads, tokens], float32.
         """
         total = torch.zeros(self.valid.shape, dtype=torch.float32, device=self.keys.device)
-        if self.past_attention is not None:
-            total += self.past_attention
-        if self.all_counted:
-            return total
-        for rows in chunks(self.new, chunk):
-            total += self.probabilities(rows).mean(dim=2).sum(dim=2)
+        for _, probabilities in self.attention_chunks(chunk):
+            total += probabilities.mean(dim=2).sum(dim=2)
         return total
 
-    def counted(self) -> LayerView:
-        """The same view with the attention of ``queries`` counted once and for all."""
-        return replace(self, past_attention=self.total_attention(), all_counted=True)
+    def attention_chunks(self, chunk: int = QUERIES_PER_CHUNK) -> Iterator[tuple[slice, Tensor]]:
+        """Attention of all ``queries``, some at a time, so that memory is linear in tokens.
+
+        Args:
+            chunk: Queries treated at a time.
+
+        Yields:
+            Which queries, oldest first, and their ``probabilities``.
+        """
+        for rows in chunks(self.new, chunk):
+            yield rows, self.probabilities(rows)
 
     def probabilities(self, rows: slice) -> Tensor:
         """Attention of some of the queries, every query head by itself.
@@ -154,12 +159,95 @@ class LayerView:
         logits = attention_logits(
             queries.reshape(per_kv_head), self.keys, scaling=self.scaling, softcap=self.softcap
         ).view(batch, kv_heads, self.group, queries.shape[2], tokens)
-        return masked_softmax(logits, self._seen(rows).unsqueeze(2), self._grouped_sinks())
+        return masked_softmax(logits, self.seen(rows).unsqueeze(2), self._grouped_sinks())
 
-    def _seen(self, rows: slice) -> Tensor:
-        """Bool, [batch, kv_heads, rows, tokens]."""
+    def seen(self, rows: slice) -> Tensor:
+        """Which tokens some of the queries may see, [batch, kv_heads, rows, tokens], bool."""
         seen = visible(self.positions, self.query_positions[rows], self.window)
         return seen & self.valid.unsqueeze(2)
+
+    def newest(self, count: int) -> LayerView:
+        """The same tokens with only the newest ``count`` queries."""
+        rows = self._last(count)
+        return replace(
+            self, queries=self.queries[:, :, rows], query_positions=self.query_positions[rows]
+        )
+
+    def only(self, kv_head: int) -> LayerView:
+        """One KV head with the query heads that read it."""
+        one = slice(kv_head, kv_head + 1)
+        heads = slice(kv_head * self.group, (kv_head + 1) * self.group)
+        return replace(
+            self,
+            keys=self.keys[:, one],
+            values=self.values[:, one],
+            valid=self.valid[:, one],
+            positions=self.positions[:, one],
+            queries=self.queries[:, heads],
+            sinks=None if self.sinks is None else self.sinks[heads],
+            state=None if self.state is None else self.state[:, one],
+            output_weight=None if self.output_weight is None else self.output_weight[heads],
+        )
+
+    def known_state(self, channels: int) -> Tensor:
+        """``state``, or zeros if there is none yet, [batch, kv_heads, tokens, channels]."""
+        if self.state is not None:
+            return self.state
+        return torch.zeros(*self.valid.shape, channels, device=self.keys.device)
+
+    def rank(self) -> Tensor:
+        """How many held tokens stand up to each place: 1 for the oldest, int64, as ``valid``."""
+        return self.valid.cumsum(dim=-1)
+
+    def age(self) -> Tensor:
+        """How many held tokens are newer: 0 for the newest, int64, as ``valid``."""
+        rank = self.rank()
+        return rank[..., -1:] - rank
+
+    def held_keys(self) -> Tensor:
+        """Keys in float32, 0 at empty places, [batch, kv_heads, tokens, head_dim]."""
+        return self.keys.float().masked_fill(~self.valid.unsqueeze(-1), 0.0)
+
+    def held_values(self) -> Tensor:
+        """Values in float32, 0 at empty places, [batch, kv_heads, tokens, value_dim]."""
+        return self.values.float().masked_fill(~self.valid.unsqueeze(-1), 0.0)
+
+    def unrotated_keys(self) -> Tensor:
+        """``held_keys`` as they were before the model rotated them by position.
+
+        Where padding shifted the positions of a sequence, all its keys and queries stay turned by
+        one and the same rotation, so what they are to each other is right.
+        """
+        keys = self.held_keys()
+        return keys if self.rotation is None else self.rotation.undo(keys, self.positions)
+
+    def unrotated_queries(self) -> Tensor:
+        """Queries in float32 as they were before the rotation, [batch, heads, new, head_dim]."""
+        queries = self.queries.float()
+        if self.rotation is None:
+            return queries
+        return self.rotation.undo(queries, self.query_positions)
+
+    def packed_order(self) -> Tensor:
+        """Places with the held tokens first, in their order, int64, as ``valid``.
+
+        Neighbours among the held tokens are then neighbours in the tensor:
+        ``packed = tensor.gather(-1, order)``, and back again
+        ``torch.empty_like(packed).scatter_(-1, order, packed)``.
+        """
+        return (~self.valid).to(torch.uint8).argsort(dim=-1, stable=True)
+
+    def group_mean(self, per_head: Tensor) -> Tensor:
+        """Mean over the query heads of each KV head.
+
+        Args:
+            per_head: [batch, heads, ...].
+
+        Returns:
+            [batch, kv_heads, ...].
+        """
+        grouped: Tensor = per_head.unflatten(1, (self.keys.shape[1], self.group))
+        return grouped.mean(dim=2)
 
     def _grouped_sinks(self) -> Tensor | None:
         if self.sinks is None:

@@ -1,6 +1,7 @@
 """Names of heuristics: a registry maps each name to a class, never to an instance.
 
-Names exist for files and the command line; in a program one passes objects.
+Names exist for files and the command line; in a program one passes objects. Classes of other
+installed packages are imported when somebody asks for their name; see ``installed.py``.
 """
 
 from __future__ import annotations
@@ -8,12 +9,14 @@ from __future__ import annotations
 import difflib
 import inspect
 import re
+import warnings
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
 from .heuristic import CacheHeuristic, TokenHeuristic
+from .installed import Installed, installed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -31,11 +34,13 @@ class Registry(Generic[Kind]):
     Args:
         what: What a plug-in is called in messages.
         bases: Abstract classes of which a plug-in extends one.
+        group: Entry points under which installed packages declare theirs; None for none.
     """
 
-    def __init__(self, what: str, *bases: type) -> None:
+    def __init__(self, what: str, *bases: type, group: str | None = None) -> None:
         self._what = what
         self._bases = bases
+        self._group = group
         self._classes: dict[str, type[Kind]] = {}
 
     def register(self, name: str) -> Callable[[Class], Class]:
@@ -70,17 +75,34 @@ class Registry(Generic[Kind]):
         """Return the class that owns a name.
 
         Raises:
-            ValueError: If nobody owns it; the message lists the names there are.
+            ValueError: If nobody owns it; the message lists the names there are. Or if it belongs
+                to an installed package and cannot be used.
         """
         if name in self._classes:
             return self._classes[name]
-        close = difflib.get_close_matches(name, self._classes, n=1)
+        others = self._installed()
+        if name in others:
+            return self._load(others[name])
+        names = self.names()
+        close = difflib.get_close_matches(name, names, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
-        known = ", ".join(self.names())
+        known = ", ".join(names)
         raise ValueError(f"`name` must be one of {known}, but got {name!r}.{hint}")
 
     def names(self, kind: type = object) -> list[str]:
-        """Return the registered names in order, of all classes or of those of one kind."""
+        """Return the names there are in order, of all classes or of those of one kind.
+
+        To tell the kind of a class of another installed package it has to be imported. One that
+        cannot be used is left out, with a warning.
+        """
+        others = self._installed()
+        if kind is object:
+            return sorted({*self._classes, *others})
+        for other in others.values():
+            try:
+                self._load(other)
+            except ValueError as error:
+                warnings.warn(str(error), stacklevel=2)
         return sorted(name for name, cls in self._classes.items() if issubclass(cls, kind))
 
     def name_of(self, plugin: Kind) -> str:
@@ -89,9 +111,13 @@ class Registry(Generic[Kind]):
         Raises:
             ValueError: If it is not registered.
         """
-        for name, cls in self._classes.items():
-            if type(plugin) is cls:
-                return name
+        cls = type(plugin)
+        if cls not in self._owners():
+            for other in self._installed().values():
+                if other.may_hold(cls):
+                    self._load(other)
+        if cls in self._owners():
+            return self._owners()[cls]
         raise ValueError(
             f"`{self._what}` must be of a registered class, but got {plugin!r}. "
             'Put @register("a_name") above its class.'
@@ -125,6 +151,40 @@ class Registry(Generic[Kind]):
             yield
         finally:
             self._classes = before
+
+    def _owners(self) -> dict[type, str]:
+        return {cls: name for name, cls in self._classes.items()}
+
+    def _installed(self) -> dict[str, Installed]:
+        """What other packages declare and nobody has asked for yet, and what they cannot have."""
+        declared = installed(self._what, self._group)
+        return {name: each for name, each in declared.items() if not self._holds(each)}
+
+    def _holds(self, other: Installed) -> bool:
+        return other.name in self._classes and other.may_hold(self._classes[other.name])
+
+    def _load(self, other: Installed) -> type[Kind]:
+        """Import and register a class of an installed package.
+
+        Raises:
+            ValueError: If it cannot be used; names the package.
+        """
+        before = dict(self._classes)
+        try:
+            cls: Any = other.load()
+        except ValueError:
+            # its module may have got half-way
+            self._classes = before
+            raise
+        try:
+            self._require_plugin(cls)
+            name = self._owners().get(cls, other.name)
+            if name != other.name:
+                raise ValueError(f"it registers itself as {name!r}")
+            self.register(name)(cls)
+        except (TypeError, ValueError) as error:
+            raise ValueError(other.blame(str(error))) from error
+        return self._classes[name]
 
     def _require_plugin(self, cls: type) -> None:
         if not (isinstance(cls, type) and issubclass(cls, self._bases)):
@@ -195,7 +255,9 @@ def _restored(field: str, value: Setting, default: object) -> object:
     return value
 
 
-_heuristics: Registry[Heuristic] = Registry("heuristic", TokenHeuristic, CacheHeuristic)
+_heuristics: Registry[Heuristic] = Registry(
+    "heuristic", TokenHeuristic, CacheHeuristic, group="kvbudget.heuristics"
+)
 register = _heuristics.register
 get = _heuristics.get
 names = _heuristics.names

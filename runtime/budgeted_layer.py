@@ -5,13 +5,23 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from kvbudget.heuristics import LayerView, TokenHeuristic, checked_scores
+from kvbudget.heuristics import (
+    LayerView,
+    RereadingHeuristic,
+    Rotation,
+    RunningHeuristic,
+    TokenHeuristic,
+    checked_scores,
+    observed,
+)
 from kvbudget.kernels import ragged_attention
 
 from .attention_call import QUERY_CHUNK, AttentionCall, LogitRules
 from .column_mask import check_mask
 from .eviction import longest_tail, select, tail_slots
+from .families import output_weight
 from .ragged import PaddedTokens, RaggedStore, block_tokens
+from .recent_queries import RecentQueries
 from .room import Room
 
 
@@ -31,12 +41,20 @@ class BudgetedLayer:
         room: Capacities for any number of rows and columns.
         heuristic: Scores the tokens whenever some have to go.
         window: Sliding window in tokens, None for full attention.
+        rotation: How the model rotates queries and keys, None if it does not.
     """
 
     def __init__(
-        self, index: int, room: Room, heuristic: TokenHeuristic, window: int | None
+        self,
+        index: int,
+        room: Room,
+        heuristic: TokenHeuristic,
+        window: int | None,
+        rotation: Rotation | None = None,
     ) -> None:
         self.index, self.room, self.heuristic, self.window = index, room, heuristic, window
+        self.rotation = rotation
+        self._channels = heuristic.channels if isinstance(heuristic, RunningHeuristic) else 0
         self.reset()
 
     def reset(self) -> None:
@@ -46,9 +64,12 @@ class BudgetedLayer:
         self.is_pending = False  # tokens were admitted and have not attended yet
         self._rules = LogitRules(1.0)
         self._heads = 0
+        self._output_weight: Tensor | None = None
+        self._prompt_columns: int | None = None
         self._real: Tensor | None = None
-        self._recent_queries = 0
+        self._recent = RecentQueries()
         self._in_tail = False
+        self.foretold: Tensor | None = None  # what a second reading told of the next prompt
 
     @torch.inference_mode(False)
     @torch.no_grad()
@@ -99,8 +120,15 @@ class BudgetedLayer:
                 "make the first chunk longer than the padding."
             )
         self._rules, self._heads = call.rules, call.queries.shape[1]
+        if self.heuristic.reads_output_weight:
+            self._output_weight = output_weight(call.module, self._heads)
         self._real = None if bool(real.all()) else real.clone()
-        self._absorb(block_tokens(call.keys, call.values, 0, real), call.queries)
+        self._remember(call.queries)
+        tokens = block_tokens(call.keys, call.values, 0, real, self._channels)
+        if isinstance(self.heuristic, RereadingHeuristic):
+            self._recent.settle()  # those of the first reading do not count
+            tokens = replace(tokens, state=self._take_foretold(tokens))
+        self._absorb(tokens)
         self.is_pending = False
 
     @torch.inference_mode(False)
@@ -123,6 +151,7 @@ class BudgetedLayer:
         if self.store is not None:
             rows = rows.to(self.store.offsets.device)
             self.store.select_rows(rows)
+            self._recent.select_rows(rows)
             self._real = None if self._real is None else self._real[rows]
 
     @torch.inference_mode(False)
@@ -138,10 +167,16 @@ class BudgetedLayer:
                 f"`crop` must remove at most the {self.seen_tokens} tokens seen, but got {removed}."
             )
         self.seen_tokens -= removed
+        self._recent.crop(removed)
         if self._real is not None:
             self._real = self._real[:, : self.seen_tokens]
         if self.store is not None:
             self.store.crop(self.seen_tokens)
+
+    def overhead_nbytes(self) -> int:
+        """Bytes of everything kept beside K and V."""
+        kept = 0 if self.store is None else self.store.overhead_nbytes()
+        return kept + self._recent.nbytes()
 
     def _held(self) -> RaggedStore:
         assert self.store is not None, "a prompt comes first"
@@ -168,21 +203,14 @@ class BudgetedLayer:
         self, store: RaggedStore, tokens: PaddedTokens, reach: Tensor, room: Tensor, tail: int
     ) -> None:
         """Cut the `tokens` of the store to `room` per KV head and leave a tail of free slots."""
-        no_queries = store.tail_keys.new_empty(store.batch, self._heads, 0, store.keys.shape[-1])
-        view = self._view(tokens, no_queries, store.tail_first + store.tail_tokens)
-        store.merge(self._keep(view, reach, room), tail)
-        self._recent_queries = 0
+        view = self._shown(tokens, store.tail_first + store.tail_tokens)
+        store.merge(self._keep(view, reach, room), view.known_state(self._channels), tail)
 
     def _attend_tail(self, call: AttentionCall) -> Tensor:
         store = self._held()
-        self._recent_queries += call.queries.shape[2]
-        watch = self.heuristic.watches_attention
-        return self._ragged(
-            call.queries,
-            (store.tail_keys, store.tail_values, store.tail_tokens),
-            self.seen_tokens,
-            (store.mass, store.tail_mass) if watch else (None, None),
-        )
+        self._remember(call.queries)
+        tail = (store.tail_keys, store.tail_values, store.tail_tokens)
+        return self._ragged(call.queries, tail, self.seen_tokens)
 
     def _attend_block(self, call: AttentionCall) -> Tensor:
         """Attend in query chunks with the block behind the tail, then cut everything."""
@@ -197,16 +225,13 @@ class BudgetedLayer:
             parts.append(self._ragged(queries, (keys, values, used + end), first + end))
         with torch.no_grad():
             real = torch.ones(store.batch, new, dtype=torch.bool, device=keys.device)
-            block = block_tokens(call.keys, call.values, first, real)
-            self._absorb(store.padded().join(block), call.queries)
+            block = block_tokens(call.keys, call.values, first, real, self._channels)
+            self._remember(call.queries)
+            self._absorb(store.padded().join(block))
         return torch.cat(parts, 2)
 
     def _ragged(
-        self,
-        queries: Tensor,
-        tail: tuple[Tensor, Tensor, int],
-        seen_tokens: int,
-        mass: tuple[Tensor | None, Tensor | None] = (None, None),
+        self, queries: Tensor, tail: tuple[Tensor, Tensor, int], seen_tokens: int
     ) -> Tensor:
         store = self._held()
         return ragged_attention(
@@ -221,21 +246,30 @@ class BudgetedLayer:
             window=self.window,
             softcap=self._rules.softcap,
             sinks=self._rules.sinks,
-            mass=mass[0],
-            tail_mass=mass[1],
         )
 
-    def _absorb(self, tokens: PaddedTokens, queries: Tensor) -> None:
-        """Cut old and new tokens together to the capacities, by the block's own queries."""
-        view = self._view(tokens, queries, self.seen_tokens)
-        if self.heuristic.remembers_attention:
-            view = view.counted()
-            total = view.total_attention()
-            tokens = replace(tokens, past_mass=total, recent_mass=torch.zeros_like(total))
+    def _remember(self, queries: Tensor) -> None:
+        if self.heuristic.reads_queries:
+            self._recent.append(queries)
+
+    def _take_foretold(self, tokens: PaddedTokens) -> Tensor:
+        state, self.foretold = self.foretold, None
+        if state is None or state.shape[:3] != tokens.valid.shape:
+            raise ValueError(
+                f"{type(self.heuristic).__name__} lets the model read the prompt twice, but it was "
+                "not asked to. Call the model that was given to budgeted(), not a part of it."
+            )
+        return state
+
+    def _absorb(self, tokens: PaddedTokens) -> None:
+        """Cut old and new tokens together to the capacities."""
+        self._prompt_columns = None
+        view = self._shown(tokens, self.seen_tokens)
         capacities, reach_from = self._limits(len(tokens.valid), self.seen_tokens, self.seen_tokens)
         keep = self._keep(view, tokens.from_column(reach_from), capacities)
-        self.store = RaggedStore(tokens, keep, first_column=self.seen_tokens, tail=0)
-        self._recent_queries = 0
+        kept = replace(tokens, state=view.known_state(self._channels))
+        self.store = RaggedStore(kept, keep, first_column=self.seen_tokens, tail=0)
+        self._prompt_columns = self.seen_tokens
 
     def _limits(self, batch: int, seen_tokens: int, next_column: int) -> tuple[Tensor, int]:
         """Capacities for so many rows and columns, and the first column still in reach.
@@ -254,8 +288,18 @@ class BudgetedLayer:
             return reach
         return select(checked_scores(self.heuristic, view), reach, capacities)
 
-    def _view(self, tokens: PaddedTokens, queries: Tensor, next_column: int) -> LayerView:
-        first = next_column - queries.shape[2]
+    def _shown(self, tokens: PaddedTokens, next_column: int) -> LayerView:
+        """What the heuristic sees, the newest queries counted in its state."""
+        view = self._view(tokens, next_column)
+        unseen = view.newest(self._recent.unseen)
+        self._recent.settle()
+        return replace(view, state=observed(self.heuristic, unseen).state)
+
+    def _view(self, tokens: PaddedTokens, next_column: int) -> LayerView:
+        queries = tokens.keys.new_empty(len(tokens.keys), self._heads, 0, tokens.keys.shape[-1])
+        if self._recent.holds_any:
+            queries = self._recent.all()
+        columns = torch.arange(next_column - queries.shape[2], next_column, device=queries.device)
         return LayerView(
             layer=self.index,
             keys=tokens.keys,
@@ -263,14 +307,15 @@ class BudgetedLayer:
             valid=tokens.valid,
             positions=tokens.positions,
             queries=queries,
-            query_positions=torch.arange(first, next_column, device=tokens.keys.device),
+            query_positions=columns,
             scaling=self._rules.scaling,
             window=self.window,
             softcap=self._rules.softcap,
             sinks=self._rules.sinks,
-            past_attention=tokens.past_mass + tokens.recent_mass,
-            recent_attention_mass=tokens.recent_mass,
-            recent_queries=self._recent_queries,
+            state=tokens.state if self._channels else None,
+            prompt_columns=self._prompt_columns,
+            rotation=self.rotation,
+            output_weight=self._output_weight,
         )
 
 

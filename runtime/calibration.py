@@ -5,38 +5,27 @@ cut, and future tokens, which then ask. The token heuristic sees the context onl
 at eviction time.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
-from functools import partial
+import hashlib
+import json
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from kvbudget.allocator import DEFAULT_LEVELS, Geometry, Profile
-from kvbudget.heuristics import (
-    CacheHeuristic,
-    CacheView,
-    CutView,
-    LayerView,
-    TokenHeuristic,
-    check_kind,
-    checked_importance,
-    checked_scores,
-    measures,
-    name_of,
-    settings_of,
-)
+from kvbudget.allocator import DEFAULT_LEVELS, Profile, UnsupportedModel
+from kvbudget.allocator.files import FilePath
+from kvbudget.allocator.settings import call_text
+from kvbudget.heuristics import TokenHeuristic, check_kind, measures, name_of, settings_of
 from kvbudget.heuristics.measures import Divergence, Measure
 
-from .eviction import keep_order
-from .gradients import output_gradients
-from .prompts import Prompt, token_ids
+from .checkpoint import Checkpoint, Told, heard, told
+from .distributed import Ranks
+from .prompt_losses import PromptLosses, SplitPrompt
+from .prompts import Prompt, future_length, prompt_ids
 from .session import geometry_of
-from .watching import LayerSight, evaluating, final_residual_norm, watch_prompt
-
-MOST_FUTURE_TOKENS = 256
+from .watching import evaluating
 
 Floats = NDArray[np.float64]
 
@@ -50,12 +39,18 @@ def measure_profile(
     levels: Sequence[float] = DEFAULT_LEVELS,
     measure: Measure | str | None = None,
     future_tokens: int | None = None,
+    checkpoint: FilePath | None = None,
     progress: bool = True,
 ) -> Profile:
     """Measure the loss of every cache at every level, all levels in one pass over each prompt.
 
-    Memory is that of one forward pass and one layer's queries, keys and values; `Divergence` takes
-    a backward pass, and so the activations of all layers.
+    Memory is linear in the length of a prompt: that of one forward pass and one layer's queries,
+    keys and values; for `Divergence` and `Ablation`, which ask what the layers above make of a
+    change, of all layers' keys and values, which is a full cache.
+
+    Where `torch.distributed.init_process_group()` was called, as in a script started by
+    `torchrun --nproc-per-node 2 script.py`, each process measures its share of the prompts on its
+    own copy of the model, and all of them return the whole profile.
 
     Args:
         model: A causal LM of a supported family.
@@ -68,27 +63,26 @@ def measure_profile(
             default, whose losses are nats per token and take a backward pass.
         future_tokens: Last tokens of each prompt that ask for what was kept; a quarter of the
             prompt, at most 256, by default.
-        progress: Show a progress bar on stderr.
+        checkpoint: A file for the losses of the prompts measured so far, such as
+            `profile.ckpt.safetensors`. A later call with the same arguments goes on from there.
+        progress: Show a progress bar with the time left on stderr, of several processes the first.
 
     Returns:
         The profile: the mean over the prompts, and every prompt's own losses.
 
     Raises:
         UnsupportedModel: The model's caches cannot be cut exactly.
+        BadFile: The checkpoint is damaged, or is one of another measurement; says of which.
         ValueError: Prompts, levels or future tokens cannot be used; says which.
     """
     check_kind(heuristic, TokenHeuristic)
     geometry = geometry_of(model)
     chosen, name, settings = _measure(measure), name_of(heuristic), settings_of(heuristic)
     fractions = _check_levels(levels)
-    found = _prompt_ids(model, prompts, tokenizer)
-    futures = [_future(ids, future_tokens) for ids in found]
-    with evaluating(model):
-        samples = [
-            _sample(model, ids, heuristic, chosen, fractions, geometry, future)
-            for ids, future in zip(_bar(found, progress, "measuring"), futures, strict=True)
-        ]
-    sample_loss = np.stack(samples)
+    found = prompt_ids(model, prompts, tokenizer)
+    split = [SplitPrompt(ids, future_length(ids, future_tokens)) for ids in found]
+    losses = PromptLosses(model, geometry, heuristic, chosen, fractions)
+    sample_loss = np.stack(_sample_losses(losses, split, checkpoint, progress))
     return Profile(
         loss=sample_loss.mean(0),
         sample_loss=sample_loss,
@@ -98,120 +92,99 @@ def measure_profile(
         heuristic=name,
         heuristic_settings=settings,
         measure=chosen.name,
-        made_by=f"measure_profile over {len(samples)} prompts, measure {chosen!r}",
+        made_by=f"measure_profile over {len(split)} prompts, measure {chosen!r}",
     )
 
 
-def measure_importance(
-    model: PreTrainedModel,
-    prompts: Sequence[Prompt],
-    heuristic: CacheHeuristic,
-    *,
-    tokenizer: PreTrainedTokenizerBase | None = None,
-    progress: bool = True,
-) -> Floats:
-    """Weigh every cache of a model with a cache heuristic; see `Profile.from_importance`.
+def _sample_losses(
+    losses: PromptLosses, prompts: list[SplitPrompt], checkpoint: FilePath | None, progress: bool
+) -> list[Floats]:
+    """Losses of each prompt, [layers, kv_heads, levels], those of a checkpoint included."""
+    ranks = Ranks.current()
+    _check_whole(losses.model, ranks)
+    identity = _identity(losses, prompts)
+    saved = Checkpoint(checkpoint, identity, ranks)
 
-    Returns:
-        Importance, mean over the prompts, [layers, kv_heads], float64, higher deserves more.
+    def what_is_known() -> tuple[dict[str, str], Told]:
+        return identity, told(saved.read())
 
-    Raises:
-        UnsupportedModel: The model's caches cannot be cut exactly.
-        ValueError: The prompts cannot be used; says which.
-    """
-    check_kind(heuristic, CacheHeuristic)
-    geometry_of(model)
-    samples = []
-    with evaluating(model):
-        for ids in _bar(_prompt_ids(model, prompts, tokenizer), progress, "weighing"):
-            layers: list[Floats] = []
-            watch_prompt(model, ids, partial(_weigh, heuristic, layers))
-            samples.append(np.stack(layers))
-    importance: Floats = np.mean(samples, axis=0)
-    return importance
+    for theirs, known in ranks.gather(what_is_known):
+        if theirs != identity:
+            raise ValueError(
+                "`measure_profile` must get the same arguments in every process, which then share "
+                "the prompts, but they differ."
+            )
+        saved.losses.update(heard(known))
+    # the longest prompt first: if memory does not suffice, that shows at once
+    order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index].ids))
+    missing = [index for index in order if index not in saved.losses]
 
+    def measure_share() -> Told:
+        mine = ranks.share(missing)
+        _measure_prompts(losses, prompts, mine, saved, progress and ranks.rank == 0)
+        return told(saved.losses)
 
-def _weigh(heuristic: CacheHeuristic, found: list[Floats], sight: LayerSight) -> None:
-    view = CacheView(sight.view, sight.residual, sight.output_weight)
-    found.append(checked_importance(heuristic, view).double().cpu().numpy())
-
-
-def _sample(
-    model: PreTrainedModel,
-    ids: list[int],
-    heuristic: TokenHeuristic,
-    measure: Measure,
-    fractions: Floats,
-    geometry: Geometry,
-    future: int,
-) -> Floats:
-    """Losses of one prompt, [layers, kv_heads, levels]."""
-    context = len(ids) - future
-    kept = geometry.capacity_tokens(fractions, context)[:, 0]  # [layers, levels]
-    norm = final_residual_norm(model, ids)[context:] if measure.needs_residual else None
-    gradients = output_gradients(model, ids, future) if measure.needs_gradient else None
-    layers: list[Floats] = []
-
-    def look(sight: LayerSight) -> None:
-        layer = sight.view.layer
-        cut = _cut(sight, heuristic, context, kept[layer])
-        gradient = None if gradients is None else gradients[layer]
-        cut = replace(cut, residual_norm=norm, gradient=gradient)
-        layers.append(measure.loss(cut).cpu().numpy())
-
-    watch_prompt(model, ids, look)
-    return np.stack(layers)
+    for measured in ranks.gather(measure_share):
+        saved.losses.update(heard(measured))
+    return [saved.losses[index] for index in range(len(prompts))]
 
 
-def _cut(
-    sight: LayerSight, heuristic: TokenHeuristic, context: int, kept_tokens: NDArray[np.int64]
-) -> CutView:
-    """Sort the context of one layer as the runtime would at eviction, best token first."""
-    view, seen = sight.view, _context_view(sight.view, context)
-    reach = seen.valid
-    if view.window is not None:
-        reach = reach & (seen.positions > context - view.window)
-    num_reached = int(reach[0, 0].sum())
-    order = keep_order(checked_scores(heuristic, seen), reach)[0, :, :num_reached]
-    at = order[..., None]
-    return CutView(
-        queries=view.queries[0, :, context:],
-        keys=view.keys[0].take_along_dim(at, 1),
-        values=view.values[0].take_along_dim(at, 1),
-        positions=view.positions[0].take_along_dim(order, 1),
-        future_keys=view.keys[0, :, context:],
-        future_values=view.values[0, :, context:],
-        query_positions=view.query_positions[context:],
-        kept_tokens=tuple(min(int(tokens), num_reached) for tokens in kept_tokens),
-        scaling=view.scaling,
-        window=view.window,
-        softcap=view.softcap,
-        sinks=view.sinks,
-        output_weight=sight.output_weight,
-    )
+def _measure_prompts(
+    losses: PromptLosses,
+    prompts: list[SplitPrompt],
+    mine: list[int],
+    saved: Checkpoint,
+    progress: bool,
+) -> None:
+    """Measure some of the prompts into the checkpoint, with a bar for the work in all of them."""
+    work = sum(losses.work(prompts[index]) for index in mine)
+    shape = "{desc}{percentage:3.0f}%|{bar}| {elapsed}, {remaining} left"
+    with (
+        saved,
+        evaluating(losses.model),
+        tqdm(total=work, desc="measuring", bar_format=shape, disable=not progress) as bar,
+    ):
+        for number, index in enumerate(mine, 1):
+            bar.set_description(f"measuring prompt {number} of {len(mine)}")
+            done = bar.n + losses.work(prompts[index])
+            saved.add(index, losses.of(prompts[index], bar.update))
+            bar.update(done - bar.n)  # the work was an estimate
 
 
-def _context_view(view: LayerView, context: int) -> LayerView:
-    """What the heuristic sees when the context has been read: nothing of the future."""
-    return replace(
-        view,
-        keys=view.keys[:, :, :context],
-        values=view.values[:, :, :context],
-        valid=view.valid[:, :, :context],
-        positions=view.positions[:, :, :context],
-        queries=view.queries[:, :, :context],
-        query_positions=view.query_positions[:context],
-    )
+def _identity(losses: PromptLosses, prompts: list[SplitPrompt]) -> dict[str, str]:
+    """What is measured, as texts that are equal only if the losses are."""
+    heuristic = losses.heuristic
+    return {
+        "model": f"{losses.model.config.name_or_path or 'unnamed'}, {losses.geometry}",
+        "set of weights": _weights_hash(losses.model),
+        "heuristic": call_text(name_of(heuristic), settings_of(heuristic)),
+        "measure": repr(losses.measure),
+        "menu of levels": json.dumps(losses.fractions.tolist()),
+        "set of prompts": _hash(json.dumps([(prompt.future, prompt.ids) for prompt in prompts])),
+    }
 
 
-def _prompt_ids(
-    model: PreTrainedModel,
-    prompts: Sequence[Prompt],
-    tokenizer: PreTrainedTokenizerBase | None,
-) -> list[list[int]]:
-    vocabulary = len(model.get_input_embeddings().get_parameter("weight"))
-    positions = getattr(model.config, "max_position_embeddings", None)
-    return token_ids(prompts, tokenizer, vocabulary, positions)
+def _weights_hash(model: PreTrainedModel) -> str:
+    """Hash of a few numbers of every parameter: another training changes all of them."""
+    parts = [
+        f"{name}: {parameter.detach().flatten()[:8].tolist()}"
+        for name, parameter in model.named_parameters()
+        if parameter.device.type != "meta"
+    ]
+    return _hash("\n".join(parts))
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _check_whole(model: PreTrainedModel, ranks: Ranks) -> None:
+    parts = max(model.tp_size or 1, model.fsdp_size or 1)
+    if ranks.size > 1 and parts > 1:
+        raise UnsupportedModel(
+            f"`measure_profile` gives each process its own prompts and so needs a whole model, "
+            f"but this one is split over {parts} of them. Load it without tp_plan or sharding."
+        )
 
 
 def _measure(measure: Measure | str | None) -> Measure:
@@ -229,18 +202,3 @@ def _check_levels(levels: Sequence[float]) -> Floats:
             f"{list(levels)!r:.80}."
         )
     return fractions
-
-
-def _future(ids: list[int], future_tokens: int | None) -> int:
-    wanted = min(MOST_FUTURE_TOKENS, len(ids) // 4) if future_tokens is None else future_tokens
-    if not 0 < wanted < len(ids):
-        raise ValueError(
-            f"`future_tokens` must be at least 1 and leave some context, but got {wanted} for a "
-            f"prompt of {len(ids)} tokens."
-        )
-    return wanted
-
-
-def _bar(prompts: list[list[int]], progress: bool, what: str) -> Iterable[list[int]]:
-    bar: Iterable[list[int]] = tqdm(prompts, desc=what, unit="prompt", disable=not progress)
-    return bar

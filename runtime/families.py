@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from kvbudget.allocator import UnsupportedModel
@@ -36,6 +37,8 @@ FAMILIES = {
     "Qwen3ForCausalLM": Family("Qwen3Attention", "o_proj"),
 }
 
+_PROJECTIONS = {family.attention: family.output_projection for family in FAMILIES.values()}
+
 
 def family_of(model: nn.Module) -> Family:
     """Look up the family of a model.
@@ -58,14 +61,30 @@ def attention_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     return (found for found in model.named_modules() if type(found[1]).__name__ == wanted)
 
 
-def output_weight(model: nn.Module, attention: nn.Module, heads: int) -> Tensor:
-    """Output projection of one attention module, cut by head.
+def output_weight(attention: nn.Module, heads: int) -> Tensor:
+    """Output projection of one attention module, cut by head; no copy.
 
     Returns:
-        [heads, value_dim, hidden], float32: head h adds `output_h @ weight[h]` to the residual.
+        [heads, value_dim, hidden]: head h adds `output_h @ weight[h]` to the residual.
     """
-    projection = attention.get_submodule(family_of(model).output_projection)
-    weight = projection.get_parameter("weight").detach().float()
+    projection = attention.get_submodule(_PROJECTIONS[type(attention).__name__])
+    weight = projection.get_parameter("weight").detach()
     # a Linear stores [hidden, heads * value_dim]; the Conv1D of GPT-2 stores the transpose
     into_hidden = weight.T if isinstance(projection, nn.Linear) else weight
-    return into_hidden.reshape(heads, -1, into_hidden.shape[-1])
+    if into_hidden.is_meta:
+        into_hidden = _answered(projection, into_hidden)
+    by_head: Tensor = into_hidden.unflatten(0, (heads, -1))
+    return by_head
+
+
+@torch.no_grad()
+def _answered(projection: nn.Module, shape: Tensor) -> Tensor:
+    """Weight of a projection that is loaded only while it works: its answer to every unit input.
+
+    Args:
+        projection: The module.
+        shape: Its weight without data, [inner, hidden].
+    """
+    units = torch.eye(len(shape), dtype=shape.dtype)
+    answer: Tensor = projection(units) - projection(torch.zeros_like(units[:1]))
+    return answer

@@ -9,7 +9,7 @@ its first forward and refused.
 
 import threading
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -32,7 +32,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from kvbudget.allocator import Plan, UnsupportedModel, format_bytes
-from kvbudget.heuristics import TokenHeuristic
+from kvbudget.heuristics import Rotation, TokenHeuristic
 
 from .attention_call import AttentionCall, LogitRules, dense_attention
 from .budgeted_layer import BudgetedLayer
@@ -131,7 +131,7 @@ class BudgetedCacheLayer(_TaggingLayer):
         """Dense attention for the prompt, which is then cut; ragged attention afterwards."""
         if self.layer.store is not None:
             return self.layer.attend(call)
-        output = _dense(call)
+        output = ordinary_attention(call)
         self.layer.absorb_prompt(call)
         return output
 
@@ -174,10 +174,16 @@ class BudgetedCache(Cache):
     Args:
         plan: Capacities per layer and KV head.
         heuristic: Scores the tokens whenever some have to go.
+        rotations: How each layer rotates queries and keys; nothing known by default.
     """
 
-    def __init__(self, plan: Plan, heuristic: TokenHeuristic) -> None:
-        self.plan, self.stack = plan, LayerStack(plan, heuristic)
+    def __init__(
+        self,
+        plan: Plan,
+        heuristic: TokenHeuristic,
+        rotations: Sequence[Rotation | None] | None = None,
+    ) -> None:
+        self.plan, self.stack = plan, LayerStack(plan, heuristic, rotations)
         super().__init__(layers=[BudgetedCacheLayer(layer) for layer in self.stack.layers])
 
     def __repr__(self) -> str:
@@ -224,7 +230,7 @@ class BudgetedCache(Cache):
         """Bytes of the live K and V storages, read from the storages themselves.
 
         Args:
-            overhead: Count positions, offsets and attention sums as well.
+            overhead: Count positions, offsets, and what is remembered for the heuristic.
         """
         return self.stack.nbytes(overhead)
 
@@ -237,35 +243,38 @@ class BudgetedCache(Cache):
         return self.stack.kept_positions(layer)
 
 
-Observer = Callable[[int, AttentionCall, Tensor], None]
+Attend = Callable[[int, AttentionCall], Tensor]
 
 
-class _ObservedLayer(_TaggingLayer):
-    """Keeps nothing; shows each attention call to an observer."""
+class _DelegatingLayer(_TaggingLayer):
+    """Keeps nothing; leaves each attention call to a function, which returns the output."""
 
-    def __init__(self, index: int, window: int | None, observer: Observer) -> None:
+    def __init__(self, index: int, window: int | None, columns: int, attend: Attend) -> None:
         super().__init__(index, window)
-        self.observer = observer
+        self._columns, self._attend = columns, attend
 
     def admit(self, keys: Tensor, values: Tensor) -> None:
         """Nothing is kept."""
 
     def attend(self, call: AttentionCall) -> Tensor:
-        """Dense attention, which the observer sees together with the call."""
-        output = _dense(call)
-        self.observer(self.index, call, output)
-        return output
+        """Whatever the function makes of the call."""
+        return self._attend(self.index, call)
 
     def get_seq_length(self) -> int:
-        """Every call is a whole prompt."""
-        return 0
+        """Columns that stand before every call."""
+        return self._columns
 
 
-def observed_cache(windows: tuple[int | None, ...], observer: Observer) -> Cache:
-    """A cache that keeps nothing and shows `observer` every layer's attention call and output."""
-    return Cache(
-        layers=[_ObservedLayer(index, window, observer) for index, window in enumerate(windows)]
-    )
+def delegating_cache(windows: tuple[int | None, ...], attend: Attend, columns: int = 0) -> Cache:
+    """A cache that keeps nothing and leaves the attention of every layer to `attend`.
+
+    Args:
+        windows: Sliding window of every layer, None for full attention.
+        attend: Gets the layer and its call, and returns [batch, new, heads, value_dim].
+        columns: Tokens that count as read before; `attend` knows them.
+    """
+    each = enumerate(windows)
+    return Cache([_DelegatingLayer(index, window, columns, attend) for index, window in each])
 
 
 def layer_windows(config: PreTrainedConfig) -> tuple[int | None, ...]:
@@ -335,7 +344,7 @@ def _attention(
     call = AttentionCall(module, query, key, value, attention_mask, rules)
     _check_keywords(module, dropout, extra)
     if layer is None:
-        return _dense(call), None
+        return ordinary_attention(call), None
     _check_call(module, layer, call, sliding_window)
     return layer.attend(call), None
 
@@ -380,8 +389,8 @@ def _check_call(
         raise UnsupportedModel(f"{name}: the attention mask differs between heads.")
 
 
-def _dense(call: AttentionCall) -> Tensor:
-    """Attention over the call's own keys, as transformers computes it."""
+def ordinary_attention(call: AttentionCall) -> Tensor:
+    """Attention over the call's own keys as transformers computes it: [batch, new, heads, dim]."""
     rules = call.rules
     if rules.softcap is not None or rules.sinks is not None:
         return dense_attention(call)

@@ -1,9 +1,11 @@
 """All layers of one budgeted cache: what has to be settled between them."""
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
 from kvbudget.allocator import KVBudgetError, Plan
-from kvbudget.heuristics import TokenHeuristic
+from kvbudget.heuristics import Rotation, TokenHeuristic
 
 from .budgeted_layer import BudgetedLayer
 from .ragged import RaggedStore
@@ -16,18 +18,27 @@ class LayerStack:
     Args:
         plan: Capacities per layer and KV head.
         heuristic: Scores the tokens whenever some have to go.
+        rotations: How each layer rotates queries and keys; nothing known by default.
 
     Attributes:
         layers: One for each layer of the model.
         was_used: Whether tokens ever came in.
     """
 
-    def __init__(self, plan: Plan, heuristic: TokenHeuristic) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        heuristic: TokenHeuristic,
+        rotations: Sequence[Rotation | None] | None = None,
+    ) -> None:
         self._room = Room(plan)
         self.was_used = False
+        windows = plan.geometry.windows
         self.layers = [
-            BudgetedLayer(index, self._room, heuristic, window)
-            for index, window in enumerate(plan.geometry.windows)
+            BudgetedLayer(index, self._room, heuristic, window, rotation)
+            for index, (window, rotation) in enumerate(
+                zip(windows, rotations or [None] * len(windows), strict=True)
+            )
         ]
 
     @property
@@ -35,6 +46,15 @@ class LayerStack:
         """Sequences held, 0 before the first prompt."""
         store = self.layers[0].store
         return 0 if store is None else store.batch
+
+    def foretell(self, states: Sequence[Tensor]) -> None:
+        """Hand each layer what a second reading told of the prompt that comes next.
+
+        Args:
+            states: One for each layer, [batch, kv_heads, columns, channels].
+        """
+        for layer, state in zip(self.layers, states, strict=True):
+            layer.foretold = state
 
     def expect(self, batch: int, new: int) -> None:
         """Get ready for `new` tokens in every layer.
@@ -59,7 +79,7 @@ class LayerStack:
 
     def nbytes(self, overhead: bool) -> int:
         """Bytes of the live storages, with or without all that is kept beside K and V."""
-        extra = sum(store.overhead_nbytes() for store in self._stores()) if overhead else 0
+        extra = sum(layer.overhead_nbytes() for layer in self.layers) if overhead else 0
         return sum(store.nbytes() for store in self._stores()) + extra
 
     def kept_positions(self, layer: int) -> list[list[Tensor]]:

@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 Prompt = str | Sequence[int]
 
 MIN_PROMPT_TOKENS = 32
+MOST_FUTURE_TOKENS = 256
 
 
 def token_ids(
@@ -40,6 +41,40 @@ def token_ids(
                 f"Cut it shorter."
             )
     return found
+
+
+def prompt_ids(
+    model: PreTrainedModel,
+    prompts: Sequence[Prompt],
+    tokenizer: PreTrainedTokenizerBase | None,
+) -> list[list[int]]:
+    """Turn calibration prompts into token ids that the model can read; see `token_ids`."""
+    positions = getattr(model.config, "max_position_embeddings", None)
+    return token_ids(prompts, tokenizer, vocabulary_of(model), positions)
+
+
+def vocabulary_of(model: PreTrainedModel) -> int:
+    """Number of tokens the model knows."""
+    return len(model.get_input_embeddings().get_parameter("weight"))
+
+
+def future_length(ids: list[int], future_tokens: int | None) -> int:
+    """How many of a prompt's last tokens are future, the rest being context.
+
+    Args:
+        ids: The prompt.
+        future_tokens: What the user wants; a quarter of the prompt, at most 256, by default.
+
+    Raises:
+        ValueError: There would be no future or no context.
+    """
+    wanted = min(MOST_FUTURE_TOKENS, len(ids) // 4) if future_tokens is None else future_tokens
+    if not 0 < wanted < len(ids):
+        raise ValueError(
+            f"`future_tokens` must be at least 1 and leave some context, but got {wanted} for a "
+            f"prompt of {len(ids)} tokens."
+        )
+    return wanted
 
 
 def _ids(prompt: Prompt, tokenizer: PreTrainedTokenizerBase | None) -> list[int]:

@@ -20,16 +20,14 @@ class PaddedTokens:
         values: [batch, kv_heads, tokens, value_dim].
         positions: Column of each token in its sequence, [batch, kv_heads, tokens], int64.
         valid: Places that hold a token, [batch, kv_heads, tokens], bool.
-        recent_mass: Attention since the last eviction, same shape, float32.
-        past_mass: Attention before that, same shape, float32.
+        state: What the heuristic remembers of each, [batch, kv_heads, tokens, channels], float32.
     """
 
     keys: Tensor
     values: Tensor
     positions: Tensor
     valid: Tensor
-    recent_mass: Tensor
-    past_mass: Tensor
+    state: Tensor
 
     def from_column(self, first: int) -> Tensor:
         """Valid places whose token stands at column `first` or behind, as a mask."""
@@ -42,19 +40,20 @@ class PaddedTokens:
             torch.cat([self.values, other.values], 2),
             torch.cat([self.positions, other.positions], 2),
             torch.cat([self.valid, other.valid], 2),
-            torch.cat([self.recent_mass, other.recent_mass], 2),
-            torch.cat([self.past_mass, other.past_mass], 2),
+            torch.cat([self.state, other.state], 2),
         )
 
 
-def block_tokens(keys: Tensor, values: Tensor, first_column: int, valid: Tensor) -> PaddedTokens:
+def block_tokens(
+    keys: Tensor, values: Tensor, first_column: int, valid: Tensor, channels: int
+) -> PaddedTokens:
     """Freshly computed tokens in consecutive columns; `valid` is [batch, tokens]."""
     batch, kv_heads, tokens, _ = keys.shape
     columns = torch.arange(first_column, first_column + tokens, device=keys.device)
     shape = (batch, kv_heads, tokens)
-    nothing = torch.zeros(shape, dtype=torch.float32, device=keys.device)
+    nothing = torch.zeros(*shape, channels, dtype=torch.float32, device=keys.device)
     seen = valid[:, None, :].expand(shape)
-    return PaddedTokens(keys, values, columns.expand(shape), seen, nothing, nothing)
+    return PaddedTokens(keys, values, columns.expand(shape), seen, nothing)
 
 
 class RaggedStore:
@@ -65,11 +64,10 @@ class RaggedStore:
         values: Prefix values, [rows, value_dim].
         positions: Original column of each row, [rows], int32, rising inside a segment.
         offsets: Segment borders, [batch * kv_heads + 1], int64.
-        mass: Attention each row got since the last eviction, [rows], float32.
-        past_mass: Attention each row got before it, [rows], float32.
+        state: What the heuristic remembers of each row, [rows, channels], float32; the tokens of
+            the tail have none yet.
         tail_keys: [batch, kv_heads, tail_capacity, head_dim].
         tail_values: [batch, kv_heads, tail_capacity, value_dim].
-        tail_mass: [batch, kv_heads, tail_capacity], float32.
         tail_tokens: Tail slots in use.
         tail_first: Column of the tail's first slot.
     """
@@ -80,8 +78,7 @@ class RaggedStore:
         self.offsets = _borders(keep.sum(-1).flatten())
         self.keys, self.values = kept.keys[keep], kept.values[keep]
         self.positions = kept.positions[keep].to(torch.int32)
-        self.past_mass = (kept.past_mass + kept.recent_mass)[keep]
-        self.mass = torch.zeros_like(self.past_mass)
+        self.state = kept.state[keep]
         self.tail_tokens = 0
         self._empty_tail(first_column, tail)
 
@@ -118,11 +115,12 @@ class RaggedStore:
             values=self.values.new_zeros(1).expand(*shape, self.values.shape[-1]),
         )
 
-    def merge(self, keep: Tensor, tail: int) -> None:
+    def merge(self, keep: Tensor, state: Tensor, tail: int) -> None:
         """Move what is kept of prefix and tail into a new prefix, with an empty tail behind it.
 
         Args:
             keep: What stays, in the places of `padded()`, [batch, kv_heads, tokens], bool.
+            state: What the heuristic remembers, in the same places.
             tail: Slots of the new tail.
         """
         in_prefix, in_tail = keep.tensor_split([keep.shape[2] - self.tail_tokens], 2)
@@ -148,16 +146,13 @@ class RaggedStore:
         self.keys = merged(self.keys, self.tail_keys[:, :, used])
         self.values = merged(self.values, self.tail_values[:, :, used])
         self.positions = merged(self.positions, columns)
-        mass = self.tail_mass[:, :, used]
-        self.past_mass = merged(self.past_mass + self.mass, mass)
-        self.mass = torch.zeros_like(self.past_mass)
+        self.state = state[keep]
         self._empty_tail(self.tail_first + self.tail_tokens, tail)
 
     def _empty_tail(self, first_column: int, slots: int) -> None:
         shape = (self.batch, self.kv_heads, slots)
         self.tail_keys = self.keys.new_zeros(*shape, self.keys.shape[-1])
         self.tail_values = self.values.new_zeros(*shape, self.values.shape[-1])
-        self.tail_mass = self.mass.new_zeros(shape)
         self.tail_tokens, self.tail_first = 0, first_column
 
     def _prefix_rows(self) -> tuple[Tensor, Tensor]:
@@ -176,8 +171,7 @@ class RaggedStore:
             self.values[rows] if dense else nothing,
             self.positions[rows].long(),
             valid,
-            self.mass[rows].masked_fill(~valid, 0.0),
-            self.past_mass[rows].masked_fill(~valid, 0.0),
+            self.state[rows].masked_fill(~valid[..., None], 0.0),
         )
 
     def _tail(self, dense: bool) -> PaddedTokens:
@@ -185,10 +179,8 @@ class RaggedStore:
         values = self.tail_values[:, :, : self.tail_tokens]
         every = torch.ones(self.batch, self.tail_tokens, dtype=torch.bool, device=self.keys.device)
         nothing = self.tail_keys.new_empty(*self.tail_keys.shape[:2], self.tail_tokens, 0)
-        tail = block_tokens(
-            keys if dense else nothing, values if dense else nothing, self.tail_first, every
-        )
-        return replace(tail, recent_mass=self.tail_mass[:, :, : self.tail_tokens])
+        tail = (keys, values) if dense else (nothing, nothing)
+        return block_tokens(*tail, self.tail_first, every, self.state.shape[1])
 
     def select_rows(self, rows: Tensor) -> None:
         """Keep these sequences, in this order, repeats allowed: beam search and batch cuts."""
@@ -196,13 +188,11 @@ class RaggedStore:
         starts = self.offsets[:-1].view(self.batch, self.kv_heads)[rows].flatten()
         self._take(_spread(starts, lengths), _borders(lengths))
         self.tail_keys, self.tail_values = self.tail_keys[rows], self.tail_values[rows]
-        self.tail_mass = self.tail_mass[rows]
         self.batch = rows.numel()
 
     def crop(self, first_removed: int) -> None:
         """Forget every token at column `first_removed` and after it."""
         self.tail_tokens = min(self.tail_tokens, max(0, first_removed - self.tail_first))
-        self.tail_mass[:, :, self.tail_tokens :] = 0.0
         if first_removed >= self.tail_first:
             return
         self.tail_first = first_removed
@@ -214,7 +204,7 @@ class RaggedStore:
     def _take(self, rows: Tensor, offsets: Tensor) -> None:
         self.keys, self.values = self.keys[rows], self.values[rows]
         self.positions, self.offsets = self.positions[rows], offsets
-        self.mass, self.past_mass = self.mass[rows], self.past_mass[rows]
+        self.state = self.state[rows]
 
     def kept_positions(self) -> list[list[Tensor]]:
         """Sorted columns held, per sequence and KV head: the prefix, then the tail."""
@@ -232,10 +222,8 @@ class RaggedStore:
         return _storage_bytes(self.keys, self.values, self.tail_keys, self.tail_values)
 
     def overhead_nbytes(self) -> int:
-        """Bytes of everything kept beside K and V: positions, offsets, attention sums."""
-        return _storage_bytes(
-            self.positions, self.offsets, self.mass, self.past_mass, self.tail_mass
-        )
+        """Bytes of everything kept beside K and V: positions, offsets, the heuristic's state."""
+        return _storage_bytes(self.positions, self.offsets, self.state)
 
 
 def _borders(lengths: Tensor) -> Tensor:

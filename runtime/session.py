@@ -12,6 +12,8 @@ from kvbudget.heuristics import TokenHeuristic
 
 from .families import family_of
 from .hf import BudgetedCache, attention_switched, check_handed_over, layer_windows
+from .rereading import prompts_reread
+from .rotations import layer_rotations
 
 
 def geometry_of(model: PreTrainedModel) -> Geometry:
@@ -76,8 +78,8 @@ def budgeted(
     check_same_model(plan, geometry_of(model))
     chosen = plan_heuristic(plan) if heuristic is None else heuristic
     heuristics.check_kind(chosen, TokenHeuristic)
-    cache = BudgetedCache(plan, chosen)
-    with attention_switched(model):
+    cache = BudgetedCache(plan, chosen, layer_rotations(model))
+    with attention_switched(model), prompts_reread(model, cache, chosen):
         yield cache
         check_handed_over()
     if not cache.stack.was_used:
@@ -100,7 +102,8 @@ def plan_heuristic(plan: Plan) -> TokenHeuristic:
     if plan.heuristic not in heuristics.names():
         raise ValueError(
             f"The plan uses the heuristic {plan.heuristic!r}, which is not registered in this "
-            f"program. Import the module that registers it, or pass one to budgeted()."
+            f"program and that no installed package declares. Import the module that registers "
+            f"it, or pass one to budgeted()."
         )
     named = heuristics.build(plan.heuristic, plan.heuristic_settings)
     if not isinstance(named, TokenHeuristic):

@@ -9,11 +9,19 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from kvbudget.heuristics import LayerView
+from kvbudget.heuristics import LayerView, Rotation
 
 from .attention_call import AttentionCall
 from .families import attention_modules, output_weight
-from .hf import attention_switched, check_handed_over, layer_windows, observed_cache
+from .hf import (
+    Attend,
+    attention_switched,
+    check_handed_over,
+    delegating_cache,
+    layer_windows,
+    ordinary_attention,
+)
+from .rotations import layer_rotations
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,46 +52,63 @@ class _Residual:
 
 def watch_prompt(
     model: PreTrainedModel, tokens: list[int], look: Callable[[LayerSight], None]
-) -> None:
+) -> Tensor:
     """Run one forward pass over a prompt and show each layer to `look`, one after the other.
 
     Only the layer at hand is alive, so memory is that of a forward pass and one layer's caches.
+
+    Returns:
+        Norm of the residual stream behind the last layer, [tokens], float32.
     """
     windows = layer_windows(model.config.get_text_config(decoder=True))
+    rotations = layer_rotations(model)
     residual = _Residual()
 
-    def observe(index: int, call: AttentionCall, _output: Tensor) -> None:
+    def observe(index: int, call: AttentionCall) -> Tensor:
         assert residual.latest is not None, "the layer's hook runs before its attention"
-        weight = output_weight(model, call.module, call.queries.shape[1])
-        look(LayerSight(_view(index, call, windows[index]), residual.latest, weight))
+        weight = output_weight(call.module, call.queries.shape[1])
+        view = _view(index, call, windows[index], rotations[index], weight)
+        look(LayerSight(view, residual.latest, weight.float()))
+        return ordinary_attention(call)
 
-    inputs = torch.tensor([tokens], device=model.device)
-    cache = observed_cache(windows, observe)
-    with torch.inference_mode(), _hooked(model, residual), attention_switched(model):
-        model.base_model(input_ids=inputs, past_key_values=cache, use_cache=True)
-        check_handed_over()
+    with _hooked(model, residual):
+        return _read(model, tokens, observe)
 
 
 def final_residual_norm(model: PreTrainedModel, tokens: list[int]) -> Tensor:
     """Norm of the residual stream behind the last layer, [tokens], float32; one forward pass."""
+    return _read(model, tokens, lambda _, call: ordinary_attention(call))
+
+
+def _read(model: PreTrainedModel, tokens: list[int], attend: Attend) -> Tensor:
+    """Read a prompt in one forward pass and return the norm of the last layer's residual."""
     caught: list[Tensor] = []
 
     def catch(_module: nn.Module, _inputs: tuple[Any, ...], output: Any) -> None:
-        caught.append(output[0] if isinstance(output, tuple) else output)
+        residual = output[0] if isinstance(output, tuple) else output
+        caught.append(residual[0].float().norm(dim=-1))
 
-    *_, last = _decoder_layers(model)
-    hook = last.register_forward_hook(catch)
+    windows = layer_windows(model.config.get_text_config(decoder=True))
+    hook = decoder_layers(model)[-1].register_forward_hook(catch)
     try:
-        with torch.inference_mode():
-            inputs = torch.tensor([tokens], device=model.device)
-            model.base_model(input_ids=inputs, use_cache=False)
+        # a model that loads its weights as it goes must not make them in inference mode
+        with torch.inference_mode(False), torch.no_grad(), attention_switched(model):
+            inputs = torch.tensor([tokens], device=input_device(model))
+            cache = delegating_cache(windows, attend)
+            model.base_model(input_ids=inputs, past_key_values=cache, use_cache=True)
+            check_handed_over()
     finally:
         hook.remove()
-    norm: Tensor = caught[0][0].float().norm(dim=-1)
-    return norm
+    return caught[0]
 
 
-def _view(index: int, call: AttentionCall, window: int | None) -> LayerView:
+def _view(
+    index: int,
+    call: AttentionCall,
+    window: int | None,
+    rotation: Rotation | None,
+    weight: Tensor,
+) -> LayerView:
     kv_heads, columns = call.keys.shape[1:3]
     positions = torch.arange(columns, device=call.keys.device)
     return LayerView(
@@ -98,21 +123,34 @@ def _view(index: int, call: AttentionCall, window: int | None) -> LayerView:
         window=window,
         softcap=call.rules.softcap,
         sinks=call.rules.sinks,
+        rotation=rotation,
+        output_weight=weight,
     )
 
 
 @contextmanager
 def _hooked(model: PreTrainedModel, residual: _Residual) -> Iterator[None]:
     with ExitStack() as stack:
-        for decoder_layer in _decoder_layers(model):
+        for decoder_layer in decoder_layers(model):
             hook = decoder_layer.register_forward_pre_hook(residual.remember, with_kwargs=True)
             stack.callback(hook.remove)
         yield
 
 
-def _decoder_layers(model: PreTrainedModel) -> Iterator[nn.Module]:
+def decoder_layers(model: PreTrainedModel) -> list[nn.Module]:
+    """The model's decoder layers, which hold the attention modules, from the first to the last."""
     paths = (path.rpartition(".")[0] for path, _ in attention_modules(model))
-    return (model.get_submodule(path) for path in paths)
+    return [model.get_submodule(path) for path in paths]
+
+
+def input_device(model: PreTrainedModel) -> torch.device:
+    """Where token ids have to be for the model to read them.
+
+    A model whose parts lie on several devices reads where its embedding is. Where the embedding
+    is loaded only while it works, the loader moves the ids as well.
+    """
+    device = model.get_input_embeddings().get_parameter("weight").device
+    return torch.device("cpu") if device.type == "meta" else device
 
 
 @contextmanager

@@ -20,14 +20,17 @@ class Measure(ABC):
 
     Attributes:
         needs_residual: Whether ``loss`` reads ``view.residual_norm``; costs a forward pass more.
-        needs_gradient: Whether ``loss`` reads ``view.gradient``; costs a backward pass for each
-            label sample.
+        needs_gradient: Whether ``loss`` reads ``view.gradient``; costs a forward pass of the future
+            tokens and a backward pass for each label sample, and the memory of a full cache.
+        needs_reruns: Whether ``loss`` calls ``view.divergence``, which runs the model; costs the
+            memory of a full cache, and time for each call.
     """
 
     __slots__ = ()
 
     needs_residual: ClassVar[bool] = False
     needs_gradient: ClassVar[bool] = False
+    needs_reruns: ClassVar[bool] = False
 
     @property
     def name(self) -> str:
@@ -41,6 +44,22 @@ class Measure(ABC):
         Returns:
             Loss, [kv_heads, levels], float64, never negative, 0 at a level that keeps everything.
         """
+
+
+class RefinedMeasure(Measure):
+    """A measure that estimates, and has a few of its estimates replaced by exact losses.
+
+    After all layers of a prompt have been estimated, the model runs again with one cache cut to
+    one level, where it matters most; see ``heuristics.refinement``. Costs the memory of a full
+    cache and, for each rerun, a forward pass of the future tokens.
+    """
+
+    __slots__ = ()
+
+    @property
+    @abstractmethod
+    def rerun_passes(self) -> float:
+        """Most work for reruns, in forward passes of the whole prompt."""
 
 
 _measures: Registry[Measure] = Registry("measure", Measure)

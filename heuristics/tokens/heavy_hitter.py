@@ -8,9 +8,9 @@ Reference:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
-from ..heuristic import TokenHeuristic
+from ..heuristic import RunningHeuristic
 from ..registry import register
 
 if TYPE_CHECKING:
@@ -21,16 +21,17 @@ if TYPE_CHECKING:
 
 @register("heavy_hitter")
 @dataclass(frozen=True, slots=True)
-class HeavyHitter(TokenHeuristic):
+class HeavyHitter(RunningHeuristic):
     """Score a token by the attention it received from all queries so far, summed.
 
     Zhang et al. decide per query head; here the heads that share a cache are averaged. A sum
     favours old tokens, which more queries have seen. Each sequence of a batch has its own scores.
     """
 
-    remembers_attention: ClassVar[bool] = True
-    reads_tokens: ClassVar[bool] = False
+    def observe(self, view: LayerView) -> Tensor:
+        """Add the attention of the new queries, [batch, kv_heads, tokens, 1]."""
+        return view.known_state(self.channels) + view.total_attention().unsqueeze(-1)
 
     def score(self, view: LayerView) -> Tensor:
         """Score by accumulated attention, [batch, kv_heads, tokens]."""
-        return view.total_attention()
+        return view.known_state(self.channels)[..., 0]

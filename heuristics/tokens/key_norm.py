@@ -30,7 +30,7 @@ class KeyNorm(TokenHeuristic):
     is needed. They leave the first layers whole; here that is the allocation's decision.
     """
 
-    watches_attention: ClassVar[bool] = False
+    reads_queries: ClassVar[bool] = False
 
     def score(self, view: LayerView) -> Tensor:
         """Score by minus the norm of the key, [batch, kv_heads, tokens]."""

@@ -8,12 +8,12 @@ Reference:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import torch
-from torch.nn.functional import max_pool1d
 
 from ..heuristic import TokenHeuristic
+from ..neighbours import largest_nearby, mean_nearby
 from ..registry import register
 
 if TYPE_CHECKING:
@@ -33,13 +33,14 @@ class ObservationWindow(TokenHeuristic):
 
     Args:
         window: How many of the last queries are observed. Li et al. use 32 on LongBench.
-        kernel: Width of the max-pooling over tokens, odd. Li et al. use 7 on LongBench; 1 is none.
+        kernel: Width of the pooling over tokens, odd. Li et al. use 7 on LongBench; 1 is none.
+        mean_pooling: Whether neighbours are averaged instead. Their code can do both; kvpress
+            averages, with a window of 64 and a kernel of 5.
     """
-
-    reads_tokens: ClassVar[bool] = False
 
     window: int = 32
     kernel: int = 7
+    mean_pooling: bool = False
 
     def __post_init__(self) -> None:
         """Check the settings."""
@@ -50,18 +51,9 @@ class ObservationWindow(TokenHeuristic):
 
     def score(self, view: LayerView) -> Tensor:
         """Score by pooled attention, at most 1; tokens of the window above 1."""
-        rank = view.valid.cumsum(dim=-1)
-        age = rank[..., -1:] - rank  # 0 for the newest
+        age = view.age()
         observed = view.valid & (age >= self.window)
         mass = view.recent_attention(self.window)
+        pool = mean_nearby if self.mean_pooling else largest_nearby
         recency = 2 - age / self.window  # above 1 inside the window
-        return torch.where(observed, _pooled(mass, observed, self.kernel), recency)
-
-
-def _pooled(mass: Tensor, observed: Tensor, kernel: int) -> Tensor:
-    """Largest mass among the ``kernel`` nearest observed tokens, [batch, kv_heads, tokens]."""
-    # observed tokens move together, so that no empty place stands between neighbours
-    order = (~observed).to(torch.uint8).argsort(dim=-1, stable=True)
-    dense = mass.masked_fill(~observed, 0.0).gather(-1, order)
-    pooled = max_pool1d(dense, kernel, stride=1, padding=kernel // 2)
-    return torch.empty_like(pooled).scatter_(-1, order, pooled)
+        return torch.where(observed, pool(mass, observed, self.kernel), recency)

@@ -33,7 +33,7 @@ class SinkRecent(TokenHeuristic):
         sinks: How many of the first held tokens go before all others. Xiao et al. use 4.
     """
 
-    watches_attention: ClassVar[bool] = False
+    reads_queries: ClassVar[bool] = False
     reads_tokens: ClassVar[bool] = False
 
     sinks: int = 4
@@ -45,7 +45,6 @@ class SinkRecent(TokenHeuristic):
 
     def score(self, view: LayerView) -> Tensor:
         """Score by order alone, [batch, kv_heads, tokens]."""
-        rank = view.valid.cumsum(dim=-1)  # 1 for the oldest held token
-        age = rank[..., -1:] - rank  # 0 for the newest
+        rank, age = view.rank(), view.age()
         is_sink = view.valid & (rank <= self.sinks)
         return torch.where(is_sink, 1 + self.sinks - rank, -age).float()

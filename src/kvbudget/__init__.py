@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from kvbudget.allocator import Plan as Plan
     from kvbudget.allocator import Problem as Problem
     from kvbudget.allocator import Profile as Profile
+    from kvbudget.allocator import ProfileCheck as ProfileCheck
     from kvbudget.allocator import Solution as Solution
     from kvbudget.allocator import Solver as Solver
     from kvbudget.allocator import Tokens as Tokens
@@ -46,8 +47,10 @@ if TYPE_CHECKING:
     from kvbudget.allocator import solvers as solvers
     from kvbudget.reference import reference_model as reference_model
     from kvbudget.runtime import budgeted as budgeted
+    from kvbudget.runtime import check_profile as check_profile
     from kvbudget.runtime import measure_importance as measure_importance
     from kvbudget.runtime import measure_profile as measure_profile
+    from kvbudget.runtime import shapley_importance as shapley_importance
 
 __version__ = "0.1.0"
 
@@ -64,6 +67,7 @@ _HOME = {
     "Plan": "kvbudget.allocator",
     "Problem": "kvbudget.allocator",
     "Profile": "kvbudget.allocator",
+    "ProfileCheck": "kvbudget.allocator",
     "Solution": "kvbudget.allocator",
     "Solver": "kvbudget.allocator",
     "Tokens": "kvbudget.allocator",
@@ -72,6 +76,7 @@ _HOME = {
     "WrongModel": "kvbudget.allocator",
     "allocate": "kvbudget.allocator",
     "budgeted": "kvbudget.runtime",
+    "check_profile": "kvbudget.runtime",
     "compare": "kvbudget.allocator",
     "constraints": "kvbudget.allocator",
     "measure_importance": "kvbudget.runtime",
@@ -80,6 +85,7 @@ _HOME = {
     "search": "kvbudget.allocator",
     "search_front": "kvbudget.allocator",
     "search_plans": "kvbudget.allocator",
+    "shapley_importance": "kvbudget.runtime",
     "solve": "kvbudget.allocator",
     "solve_path": "kvbudget.allocator",
     "solvers": "kvbudget.allocator",
@@ -98,6 +104,7 @@ __all__ = [
     "Plan",
     "Problem",
     "Profile",
+    "ProfileCheck",
     "Solution",
     "Solver",
     "Tokens",
@@ -106,6 +113,7 @@ __all__ = [
     "WrongModel",
     "allocate",
     "budgeted",
+    "check_profile",
     "compare",
     "constraints",
     "heuristics",
@@ -115,6 +123,7 @@ __all__ = [
     "search",
     "search_front",
     "search_plans",
+    "shapley_importance",
     "solve",
     "solve_path",
     "solvers",

@@ -1,4 +1,4 @@
-"""The command line: `kvbudget demo | profile | allocate | compare | generate`."""
+"""The command line: `kvbudget demo | profile | check | allocate | compare | generate`."""
 
 import sys
 from typing import Annotated
@@ -7,6 +7,7 @@ import typer
 
 from kvbudget import __version__
 from kvbudget.commands.allocate import allocate
+from kvbudget.commands.check import check
 from kvbudget.commands.compare import compare
 from kvbudget.commands.demo import demo
 from kvbudget.commands.generate import generate
@@ -27,7 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-for command in (demo, profile, allocate, compare, generate):
+for command in (demo, profile, check, allocate, compare, generate):
     app.command()(command)
 
 

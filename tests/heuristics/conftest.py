@@ -1,12 +1,13 @@
 """Random views of one layer, and attention written out densely as their oracle."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
 
-from kvbudget.heuristics import CacheView, CutView, LayerView
+from kvbudget.heuristics import CacheView, CutView, LayerView, TokenHeuristic, observed
 
 POISON = float("nan")
 
@@ -84,6 +85,48 @@ def _dense_attention(view: LayerView) -> Tensor:
     return logits.softmax(dim=-1).nan_to_num(0.0)[..., : view.keys.shape[2]]
 
 
+def _show(heuristic: TokenHeuristic, view: LayerView, *blocks: int) -> LayerView:
+    """The view with the state after its queries were shown in blocks of these lengths.
+
+    Tokens behind a block's newest query are not there yet when it is shown. Without lengths all
+    queries are one block.
+    """
+    lengths = blocks or (view.new,)
+    assert sum(lengths) == view.new
+    state, start = view.state, 0
+    for length in lengths:
+        rows = slice(start, start + length)
+        columns = view.query_positions[rows]
+        there = view.valid & (view.positions <= columns[-1]) if length else view.valid
+        part = replace(
+            view,
+            queries=view.queries[:, :, rows],
+            query_positions=columns,
+            valid=there,
+            state=state,
+        )
+        state = observed(heuristic, part).state
+        start += length
+    return replace(view, state=state)
+
+
+def _dense_streaming(view: LayerView, sink_tokens: int, recent_tokens: int) -> Tensor:
+    """Attention when a query sees first and latest tokens only, as ``_dense_attention``."""
+    full = _dense_attention(view)
+    kept = torch.zeros_like(full)
+    for row in range(len(full)):
+        real = view.valid[row, 0].nonzero().flatten().tolist()
+        small = sink_tokens + recent_tokens
+        allowed = min(max(len(real) // 8, 1), small)
+        sinks = allowed * sink_tokens // small
+        for query, column in enumerate(real):
+            behind = real[: query + 1]
+            for seen in {*behind[:sinks], *behind[sinks - allowed :]}:
+                kept[row, :, column, seen] = full[row, :, column, seen]
+    learned = (1 - full.sum(dim=-1, keepdim=True)) if view.sinks is not None else 0.0
+    return kept / (kept.sum(dim=-1, keepdim=True) + learned).clamp_min(1e-300)
+
+
 def _make_cache_view(*, hidden: int = 20, seed: int = 0, **fields: object) -> CacheView:
     layer = _make_view(seed=seed, **fields)  # type: ignore[arg-type]
     draw = torch.Generator().manual_seed(seed + 1)
@@ -136,7 +179,17 @@ def _make_cut_view(
         output_weight=normal(kv_heads * group, value_dim, hidden).float(),
         residual_norm=1 + torch.rand(future, generator=draw),
         gradient=normal(2, kv_heads * group, future, value_dim).float(),
+        divergence=_stand_in,
     )
+
+
+def _stand_in(kv_head: int, change: Tensor) -> Tensor:
+    """In place of a run of the model: something that tells heads, query heads and tokens apart."""
+    group, future = change.shape[1:3]
+    worth = torch.arange(1, group + 1, device=change.device)[:, None] * torch.arange(
+        1, future + 1, device=change.device
+    )
+    return (kv_head + 1) * (change.double().square().sum(-1) * worth).sum((1, 2))
 
 
 def _brute_cuts(view: CutView) -> tuple[Tensor, Tensor]:
@@ -195,5 +248,15 @@ def dense_attention() -> Callable[[LayerView], Tensor]:
 
 
 @pytest.fixture(scope="session")
+def show() -> Callable[..., LayerView]:
+    return _show
+
+
+@pytest.fixture(scope="session")
 def brute_cuts() -> Callable[[CutView], tuple[Tensor, Tensor]]:
     return _brute_cuts
+
+
+@pytest.fixture(scope="session")
+def dense_streaming() -> Callable[[LayerView, int, int], Tensor]:
+    return _dense_streaming

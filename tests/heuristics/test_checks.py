@@ -12,9 +12,11 @@ from kvbudget.heuristics import (
     CacheHeuristic,
     CacheView,
     LayerView,
+    RunningHeuristic,
     TokenHeuristic,
     checked_importance,
     checked_scores,
+    observed,
 )
 
 
@@ -24,6 +26,18 @@ class Answers(TokenHeuristic):
 
     def score(self, view: LayerView) -> Tensor:
         return self.answer  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class Remembers(RunningHeuristic):
+    channels = 2
+    answer: Any
+
+    def observe(self, view: LayerView) -> Tensor:
+        return self.answer  # type: ignore[no-any-return]
+
+    def score(self, view: LayerView) -> Tensor:
+        return view.known_state(self.channels).sum(dim=-1)
 
 
 @dataclass(frozen=True)
@@ -89,6 +103,48 @@ def test_whole_numbers_are_refused(answer: Tensor, view: LayerView) -> None:
 def test_something_that_is_no_tensor_is_refused(view: LayerView) -> None:
     with pytest.raises(TypeError, match=r"must return a torch\.Tensor, but got NoneType"):
         checked_scores(Answers(None), view)
+
+
+def test_a_heuristic_without_a_memory_is_shown_nothing(view: LayerView) -> None:
+    assert observed(Answers(None), view) is view
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_the_new_state_is_float32_and_0_at_empty_places(
+    dtype: torch.dtype, view: LayerView
+) -> None:
+    answer = torch.full((1, 4, 96, 2), 3.0, dtype=dtype)
+    answer[~view.valid] = torch.nan
+    shown = observed(Remembers(answer), view)
+    assert view.state is None
+    assert shown.state is not None
+    assert shown.state.dtype == torch.float32
+    assert (shown.state[view.valid] == 3).all()
+    assert (shown.state[~view.valid] == 0).all()
+    assert shown.queries is view.queries
+    assert answer.isnan().any()
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "message"),
+    [
+        (None, TypeError, "`observe` of Remembers must return a torch.Tensor, but got NoneType"),
+        (torch.ones(1, 4, 96, 2).long(), TypeError, "must return floating numbers, but got"),
+        (torch.ones(1, 4, 96), ValueError, r"must return \[1, 4, 96, 2\], but got \[1, 4, 96\]"),
+        (torch.ones(1, 4, 96, 3), ValueError, r"must return \[1, 4, 96, 2\], but got .*channel"),
+        (
+            torch.ones(1, 4, 96, 2).index_fill(2, torch.tensor([7]), torch.nan),
+            ValueError,
+            "`observe` of Remembers must be finite, but got nan at sequence 0, KV head 0, place 7, "
+            "channel 0",
+        ),
+    ],
+)
+def test_a_wrong_state_is_refused(
+    answer: object, kind: type[Exception], message: str, view: LayerView
+) -> None:
+    with pytest.raises(kind, match=message):
+        observed(Remembers(answer), view)
 
 
 def test_importance_becomes_float32(cache_view: CacheView) -> None:

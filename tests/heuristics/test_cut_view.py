@@ -116,3 +116,10 @@ def test_levels_that_fall_or_leave_the_context_are_refused(
 def test_a_view_without_future_tokens_is_refused(make_cut_view: MakeCutView) -> None:
     with pytest.raises(ValueError, match="at least 1 future token, but got 0"):
         make_cut_view(future=0)
+
+
+def test_delta_is_that_of_all_cuts_together(make_cut_view: Callable[..., CutView]) -> None:
+    view = make_cut_view(future=9)
+    parts = [cut.delta for cut in view.cuts(chunk=4)]
+    assert view.delta().shape == (4, 9, view.levels, 6)
+    torch.testing.assert_close(view.delta(), torch.cat(parts, dim=1))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from kvbudget.heuristics import LayerView
+from kvbudget.heuristics import LayerView, Rotation
 
 MakeView = Callable[..., LayerView]
 Oracle = Callable[[LayerView], Tensor]
@@ -91,26 +91,6 @@ def test_total_attention_is_the_sum_over_all_queries_whatever_the_chunk(
     assert_near(view.total_attention(chunk), by_kv_head(dense_attention(view), view).sum(dim=2))
 
 
-def test_total_attention_adds_the_attention_of_earlier_queries(
-    make_view: MakeView, dense_attention: Oracle
-) -> None:
-    past = torch.rand(2, 2, 12)
-    view = make_view(new=5, past_attention=past)
-    wanted = by_kv_head(dense_attention(view), view).sum(dim=2) + past
-    before = past.clone()
-    assert_near(view.total_attention(), wanted)
-    assert torch.equal(past, before)
-
-
-def test_a_counted_view_gives_the_same_total_without_its_queries(make_view: MakeView) -> None:
-    view = make_view(new=5, past_attention=torch.rand(2, 2, 12))
-    counted = view.counted()
-    blind = replace(counted, queries=torch.full_like(counted.queries, torch.nan))
-    assert torch.equal(blind.total_attention(), view.total_attention())
-    assert torch.equal(counted.counted().total_attention(), view.total_attention())
-    assert torch.equal(counted.recent_attention(3), view.recent_attention(3))
-
-
 def test_attention_of_one_decoding_step_over_uneven_heads(
     make_view: MakeView, dense_attention: Oracle
 ) -> None:
@@ -134,26 +114,104 @@ def test_a_sequence_of_nothing_but_padding_gets_zeros(make_view: MakeView) -> No
         assert mass[0].sum() > 0
 
 
-def test_without_queries_recent_attention_is_the_gathered_mean(make_view: MakeView) -> None:
-    gathered = torch.rand(2, 2, 12)
-    view = make_view(new=0, recent_attention_mass=gathered, recent_queries=4)
-    assert_near(view.recent_attention(8), gathered / 4)
+def test_without_queries_all_attention_is_zero(make_view: MakeView) -> None:
+    view = make_view(new=0)
+    assert torch.equal(view.recent_attention(8), torch.zeros(2, 2, 12))
+    assert torch.equal(view.total_attention(), torch.zeros(2, 2, 12))
+    assert view.attention(8).shape == (2, 2, 0, 12)
+    assert list(view.attention_chunks()) == []
 
 
-def test_without_queries_or_gathered_attention_recent_attention_is_zero(
-    make_view: MakeView,
+@settings(deadline=None, max_examples=30)
+@given(arguments=view_arguments(), chunk=st.integers(1, 16))
+def test_chunks_cover_all_queries_in_order_with_every_query_head_by_itself(
+    arguments: dict[str, Any], chunk: int, make_view: MakeView, dense_attention: Oracle
 ) -> None:
-    assert torch.equal(make_view(new=0).recent_attention(8), torch.zeros(2, 2, 12))
+    view = make_view(**arguments)
+    dense = dense_attention(view).unflatten(1, (view.keys.shape[1], view.group))
+    end = 0
+    for rows, probabilities in view.attention_chunks(chunk):
+        assert rows.start == end
+        assert probabilities.shape[3] == rows.stop - rows.start <= chunk
+        assert_near(probabilities, dense[:, :, :, rows])
+        end = rows.stop
+    assert end == view.new
 
 
-def test_gathered_attention_fills_a_window_that_the_queries_do_not(
-    make_view: MakeView, dense_attention: Oracle
+@settings(deadline=None, max_examples=30)
+@given(arguments=view_arguments())
+def test_seen_are_the_tokens_with_attention(
+    arguments: dict[str, Any], make_view: MakeView, dense_attention: Oracle
 ) -> None:
-    gathered = torch.rand(2, 2, 12)
-    view = make_view(new=2, recent_attention_mass=gathered, recent_queries=3)
-    own = by_kv_head(dense_attention(view), view)
-    assert_near(view.recent_attention(8), (own.sum(dim=2) + gathered) / 5)
-    assert_near(view.recent_attention(2), own.mean(dim=2))
+    view = make_view(**arguments)
+    seen = view.seen(slice(0, view.new))
+    assert seen.shape == (*view.valid.shape[:2], view.new, view.valid.shape[2])
+    assert torch.equal(seen, by_kv_head(dense_attention(view), view) > 0)
+
+
+def test_order_is_counted_in_held_tokens_of_each_head(make_view: MakeView) -> None:
+    view = make_view(ragged=True, tokens=30, seed=4)
+    rank, age, order = view.rank(), view.age(), view.packed_order()
+    for row in range(2):
+        for head in range(2):
+            held = view.valid[row, head].nonzero().flatten().tolist()
+            empty = (~view.valid[row, head]).nonzero().flatten().tolist()
+            assert rank[row, head, held].tolist() == list(range(1, len(held) + 1))
+            assert age[row, head, held].tolist() == list(range(len(held) - 1, -1, -1))
+            assert order[row, head].tolist() == held + empty
+
+
+def test_what_is_packed_can_be_put_back(make_view: MakeView) -> None:
+    view = make_view(ragged=True, tokens=30)
+    order = view.packed_order()
+    packed = view.positions.gather(-1, order)
+    assert (packed.diff(dim=-1)[view.valid.gather(-1, order)[..., 1:]] > 0).all()
+    assert torch.equal(torch.empty_like(packed).scatter_(-1, order, packed), view.positions)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_held_keys_and_values_are_float32_and_0_at_empty_places(
+    make_view: MakeView, dtype: torch.dtype
+) -> None:
+    view = make_view(ragged=True, dtype=dtype)
+    for held, stored in ((view.held_keys(), view.keys), (view.held_values(), view.values)):
+        assert held.dtype == torch.float32
+        assert torch.equal(held[view.valid], stored.float()[view.valid])
+        assert torch.equal(held[~view.valid], torch.zeros_like(held[~view.valid]))
+
+
+def test_keys_and_queries_are_turned_back_by_their_own_columns(make_view: MakeView) -> None:
+    rotation = Rotation(torch.tensor([0.7, 0.1]), scaling=1.5)
+    plain = make_view(ragged=True, new=5)
+    turned = replace(
+        plain,
+        keys=rotation.apply(plain.keys, plain.positions),
+        queries=rotation.apply(plain.queries, plain.query_positions),
+        rotation=rotation,
+    )
+    torch.testing.assert_close(turned.unrotated_keys(), plain.held_keys())
+    torch.testing.assert_close(turned.unrotated_queries(), plain.queries)
+    assert not torch.allclose(turned.held_keys(), plain.held_keys())
+
+
+def test_without_a_rotation_there_is_nothing_to_undo(make_view: MakeView) -> None:
+    view = make_view(dtype=torch.bfloat16)
+    assert torch.equal(view.unrotated_keys(), view.held_keys())
+    assert torch.equal(view.unrotated_queries(), view.queries.float())
+
+
+def test_group_mean_is_over_the_query_heads_of_each_kv_head(make_view: MakeView) -> None:
+    view = make_view(kv_heads=2, group=3)
+    per_head = torch.arange(12.0).view(2, 6, 1)
+    assert view.group_mean(per_head).squeeze(-1).tolist() == [[1.0, 4.0], [7.0, 10.0]]
+
+
+def test_a_state_is_known_or_zero(make_view: MakeView) -> None:
+    fresh = make_view().known_state(3)
+    assert fresh.dtype == torch.float32
+    assert torch.equal(fresh, torch.zeros(2, 2, 12, 3))
+    state = torch.rand(2, 2, 12, 3)
+    assert make_view(state=state).known_state(3) is state
 
 
 def test_total_attention_never_holds_tokens_by_tokens(make_view: MakeView) -> None:
@@ -174,12 +232,13 @@ def test_half_precision_keys_are_never_copied_whole(make_view: MakeView) -> None
 
 
 def test_a_view_is_frozen_and_asking_does_not_change_it(make_view: MakeView) -> None:
-    view = make_view(past_attention=torch.rand(2, 2, 12), softcap=5.0, sinks=True)
+    view = make_view(state=torch.rand(2, 2, 12, 1), softcap=5.0, sinks=True)
     tensors = {
         name: getattr(view, name).clone()
-        for name in ("keys", "queries", "valid", "past_attention", "sinks")
+        for name in ("keys", "values", "queries", "valid", "positions", "state", "sinks")
     }
     view.attention(4), view.recent_attention(4), view.total_attention()
+    view.held_keys(), view.held_values(), view.unrotated_keys(), view.unrotated_queries()
     for name, before in tensors.items():
         assert torch.equal(getattr(view, name).nan_to_num(9.0), before.nan_to_num(9.0))
     with pytest.raises(FrozenInstanceError):
@@ -203,3 +262,15 @@ def test_query_positions_of_another_length_are_refused(make_view: MakeView) -> N
     view = make_view()
     with pytest.raises(ValueError, match="must hold 12 columns, one per query, but got 11"):
         replace(view, query_positions=view.query_positions[1:])
+
+
+def test_one_kv_head_by_itself_attends_as_among_others(
+    make_view: MakeView, dense_attention: Oracle
+) -> None:
+    view = make_view(kv_heads=3, group=2, sinks=True, state=torch.rand(2, 3, 12, 2))
+    for kv_head in range(3):
+        one = view.only(kv_head)
+        assert one.group == view.group
+        wanted = by_kv_head(dense_attention(view), view)[:, kv_head : kv_head + 1]
+        assert_near(one.attention(12), wanted)
+        assert torch.equal(one.known_state(2), view.known_state(2)[:, kv_head : kv_head + 1])

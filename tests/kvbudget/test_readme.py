@@ -1,6 +1,8 @@
 """The README's code runs as it stands there."""
 
+import inspect
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ import pytest
 import kvbudget as kvb
 from kvbudget.allocator.solvers import published
 from kvbudget.prose import built_in_sentences
+from kvbudget.testing import check_heuristic
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 
@@ -22,7 +25,9 @@ def names():
     model, tokenizer = kvb.reference_model()
     prose = " ".join(built_in_sentences())
     prompts, question = [prose[:1500], prose[2000:3500]], prose[4000:6500]
-    return {"model": model, "tokenizer": tokenizer, "prompts": prompts, "question": question}
+    inputs = tokenizer(question, return_tensors="pt")
+    found = {"model": model, "tokenizer": tokenizer, "inputs": inputs}
+    return {**found, "prompts": prompts, "question": question}
 
 
 @pytest.fixture(autouse=True)
@@ -61,11 +66,21 @@ def test_solvers_are_compared(names, capsys):
     assert names["solution"].bound <= names["solution"].loss
 
 
-def test_a_heuristic_is_registered_and_measured(names):
+def test_a_heuristic_is_registered_measured_and_run_by_its_name(names):
     with kvb.heuristics.registration_scope():
         exec(blocks()[2], names)
         assert names["profile"].heuristic == "value_norm"
         assert names["profile"].loss.max() > 0
+        chosen = {type(layer.heuristic) for layer in names["cache"].stack.layers}
+        assert chosen == {names["ValueNorm"]}
+        assert names["cache"].nbytes() <= names["plan"].budget_bytes
+        check_heuristic(names["ValueNorm"]())
+
+
+def test_the_entry_point_that_it_writes_is_looked_for():
+    (table,) = re.findall(r"```toml\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    declared = tomllib.loads(table)["project"]["entry-points"]
+    assert declared == {"kvbudget.heuristics": {"value_norm": "your_package.value_norm:ValueNorm"}}
 
 
 def test_every_name_in_the_table_of_what_is_supported_exists():
@@ -80,8 +95,8 @@ def test_every_name_in_the_table_of_what_is_supported_exists():
         ("Token heuristics", kvb.heuristics.TokenHeuristic),
         ("Cache heuristics", kvb.heuristics.CacheHeuristic),
     ):
-        classes = {c.__name__ for c in own if isinstance(c, type) and issubclass(c, base)}
-        assert listed[kind] == classes - {base.__name__}
+        classes = [c for c in own if isinstance(c, type) and issubclass(c, base)]
+        assert listed[kind] == {c.__name__ for c in classes if not inspect.isabstract(c)}
     (losses,) = re.findall(r"\| Losses \| (.*?) \|", text)
     assert set(re.findall(r"`(\w+)`", losses)) == set(kvb.heuristics.measures.names())
 

@@ -5,6 +5,7 @@ import kvbudget as kvb
 PUBLIC = {
     *("reference_model", "measure_profile", "measure_importance", "Profile", "Problem", "Solution"),
     *("solve", "allocate", "compare", "Comparison", "solvers", "Plan", "budgeted", "heuristics"),
+    *("check_profile", "ProfileCheck", "shapley_importance"),
     *("Geometry", "Tokens", "Path", "solve_path", "Solver", "Choice"),
     *("search", "search_plans", "search_front", "constraints", "Mean", "WorstSample", "CVaR"),
     *("KVBudgetError", "InfeasibleBudget", "UnsupportedModel", "BadFile", "WrongModel"),

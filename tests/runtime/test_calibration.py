@@ -5,10 +5,11 @@ import pytest
 import torch
 
 from kvbudget import heuristics as H
-from kvbudget.runtime import budgeted, geometry_of, measure_importance, measure_profile
+from kvbudget.runtime import budgeted, calibration, geometry_of, measure_profile
 from kvbudget.runtime.families import attention_modules, output_weight
 from kvbudget.runtime.gradients import output_gradients
-from kvbudget.runtime.watching import final_residual_norm
+from kvbudget.runtime.replay import FullContext, Replay
+from kvbudget.runtime.watching import final_residual_norm, watch_prompt
 
 LEVELS = (0.2, 0.5, 1.0)
 PROMPT, FUTURE = 64, 16
@@ -89,10 +90,22 @@ def test_the_final_residual_is_what_the_last_norm_gets(model_of, prompts):
     torch.testing.assert_close(final_residual_norm(model, prompts[0]), expected)
 
 
+def replay_of(model, tokens, future=FUTURE):
+    """The future tokens, and the context as a forward pass over all tokens leaves it."""
+    keys, values = [], []
+
+    def look(sight):
+        keys.append(sight.view.keys[:, :, :-future])
+        values.append(sight.view.values[:, :, :-future])
+
+    watch_prompt(model, tokens, look)
+    return Replay(model, tokens[-future:], FullContext(keys, values))
+
+
 def test_gradients_are_the_derivative_of_the_log_likelihood(model_of, prompts):
     """Against a finite difference in one attention output of the first and the last layer."""
     model, tokens = model_of("LlamaForCausalLM").double(), prompts[0]
-    gradients = output_gradients(model, tokens, FUTURE)
+    gradients = output_gradients(replay_of(model, tokens))
     assert [tuple(g.shape) for g in gradients] == [(2, 4, FUTURE, 16)] * 3
     modules = [module for _, module in attention_modules(model)]
     row, head, dim, step = PROMPT - 5, 2, 3, 1e-5
@@ -121,7 +134,7 @@ def test_gradients_are_the_derivative_of_the_log_likelihood(model_of, prompts):
 
 def test_parameters_stay_trainable_and_without_gradients(model_of, prompts):
     model = model_of("Qwen2ForCausalLM")
-    output_gradients(model, prompts[0], FUTURE)
+    output_gradients(replay_of(model, prompts[0]))
     assert all(parameter.requires_grad for parameter in model.parameters())
     assert all(parameter.grad is None for parameter in model.parameters())
 
@@ -153,7 +166,7 @@ def test_small_predicted_losses_are_what_is_measured(model_of, plan_for):
 def test_the_cut_weights_add_up_to_the_modules_own_projection(family_model):
     heads = family_model.config.num_attention_heads
     for _, module in attention_modules(family_model):
-        weight = output_weight(family_model, module, heads)
+        weight = output_weight(module, heads)
         mixed = torch.randn(5, heads, weight.shape[1])
         names = ("o_proj", "c_proj", "out_proj", "dense")
         projection = next(p for name, p in module.named_children() if name in names)
@@ -174,11 +187,42 @@ def test_measures_may_be_named_or_passed(model_of, prompts):
     assert by_name.loss.max() <= 1
 
 
-def test_importance_has_one_number_per_cache(model_of, prompts):
-    model = model_of("MistralForCausalLM")
-    importance = measure_importance(model, prompts, H.Baklava(), progress=False)
-    assert importance.shape == (3, 2)
-    assert (importance >= 0).all()
+@pytest.mark.parametrize("measure", ["attention_mass", "output_error", "ablation", "divergence"])
+def test_all_the_work_that_was_announced_is_reported(model_of, prompts, measure, monkeypatch):
+    """Otherwise the time left would be wrong."""
+    announced, reported = [], []
+    of = calibration.PromptLosses.of
+
+    def listening(self, prompt, advance):
+        announced.append(self.work(prompt))
+        return of(self, prompt, reported.append)
+
+    monkeypatch.setattr(calibration.PromptLosses, "of", listening)
+    options = {"rerun_passes": 0.0} if measure == "divergence" else {}
+    measure_profile(
+        model_of("Qwen2ForCausalLM"),
+        prompts,
+        H.KeyNorm(),
+        levels=LEVELS,
+        measure=H.measures.get(measure)(**options),
+        progress=False,
+    )
+    assert len(reported) >= 6
+    assert sum(reported) == sum(announced)
+
+
+def test_samples_stand_in_the_order_of_the_prompts(model_of):
+    """The longest prompt is measured first, wherever it stands."""
+    model, draw = model_of("LlamaForCausalLM"), torch.Generator().manual_seed(6)
+    prompts = [torch.randint(3, 97, (n,), generator=draw).tolist() for n in (40, 70, 33, 52)]
+
+    def measured(some):
+        return measure_profile(
+            model, some, H.KeyNorm(), levels=LEVELS, measure="attention_mass", progress=False
+        ).sample_loss
+
+    alone = np.concatenate([measured([prompt]) for prompt in prompts])
+    assert np.array_equal(measured(prompts), alone)
 
 
 def test_the_model_is_left_as_it_was(model_of, prompts):

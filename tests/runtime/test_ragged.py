@@ -1,19 +1,22 @@
 """The flat store holds exactly what was kept, through reordering, cropping and merging."""
 
+from dataclasses import replace
+
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kvbudget.runtime.ragged import RaggedStore, block_tokens
 
-DIM = 4
+DIM, CHANNELS = 4, 2
 
 
 def make_store(keep: torch.Tensor, tail: int = 3) -> RaggedStore:
     """A store whose key of (row, head, column) is told by its numbers."""
     batch, heads, tokens = keep.shape
     keys = torch.arange(batch * heads * tokens * DIM).view(batch, heads, tokens, DIM).float()
-    block = block_tokens(keys, -keys, 0, torch.ones(batch, tokens, dtype=torch.bool))
+    block = block_tokens(keys, -keys, 0, torch.ones(batch, tokens, dtype=torch.bool), CHANNELS)
+    block = replace(block, state=keys[..., :CHANNELS])
     return RaggedStore(block, keep, first_column=tokens, tail=tail)
 
 
@@ -87,21 +90,23 @@ def test_merging_equals_storing_the_padded_form_anew(keep, new, seed):
     store = make_store(keep)
     generator = torch.Generator().manual_seed(seed)
     store.append(*torch.randn(2, 2, 3, new, DIM, generator=generator))
-    store.mass += 1.0
-    store.past_mass += 2.0
-    store.tail_mass += 3.0
     padded = store.padded()
+    assert not padded.state[:, :, padded.state.shape[2] - new :].any()
     stays = padded.valid & (torch.rand(padded.valid.shape, generator=generator) < 0.6)
+    state = torch.randn(padded.state.shape, generator=generator)
+    padded = replace(padded, state=state)
     anew = RaggedStore(padded, stays, first_column=keep.shape[2] + new, tail=5)
-    store.merge(stays, 5)
-    for name in ("keys", "values", "positions", "offsets", "mass", "past_mass", "tail_keys"):
+    store.merge(stays, state, 5)
+    for name in ("keys", "values", "positions", "offsets", "state", "tail_keys"):
         assert torch.equal(getattr(store, name), getattr(anew, name)), name
     assert (store.tail_first, store.tail_tokens) == (anew.tail_first, 0)
 
 
-def test_what_a_token_received_moves_into_its_past_at_the_next_eviction():
-    store = make_store(torch.ones(2, 3, 4, dtype=torch.bool))
-    store.mass += 2.0
-    store.merge(store.padded().valid, 1)
-    assert torch.equal(store.past_mass, torch.full((24,), 2.0))
-    assert not store.mass.any()
+@given(masks, st.lists(st.integers(0, 1), min_size=1, max_size=5), st.integers(0, 12))
+def test_what_is_remembered_stays_with_its_token(keep, rows, removed):
+    store = make_store(keep)
+    store.select_rows(torch.tensor(rows))
+    store.crop(max(0, keep.shape[2] - removed))
+    assert torch.equal(store.state, store.keys[:, :CHANNELS])
+    padded = store.padded()
+    assert torch.equal(padded.state[padded.valid], store.state)

@@ -2,6 +2,7 @@
 
 import difflib
 import re
+import warnings
 from collections.abc import Collection
 from typing import TYPE_CHECKING, cast
 
@@ -43,7 +44,7 @@ def token_heuristic_named(name: str) -> "TokenHeuristic":
     """
     from kvbudget import heuristics
 
-    known = heuristics.names(heuristics.TokenHeuristic)
+    known = _names(heuristics.TokenHeuristic, name)
     return cast("TokenHeuristic", heuristics.build(_known("--heuristic", name, known)))
 
 
@@ -55,7 +56,7 @@ def cache_heuristic_named(name: str) -> "CacheHeuristic":
     """
     from kvbudget import heuristics
 
-    known = heuristics.names(heuristics.CacheHeuristic)
+    known = _names(heuristics.CacheHeuristic, name)
     return cast("CacheHeuristic", heuristics.build(_known("--importance", name, known)))
 
 
@@ -76,6 +77,18 @@ def read_budget(text: str) -> int | str | Tokens:
     if match := _TOKENS.fullmatch(stripped):
         return Tokens(int(match.group(1)))
     return int(stripped) if re.fullmatch(r"-?\d+", stripped) else stripped
+
+
+def _names(kind: type, wanted: str) -> list[str]:
+    """Names of heuristics of a kind, if the wanted one can be used at all."""
+    from kvbudget import heuristics
+
+    if wanted in heuristics.names():
+        heuristics.get(wanted)
+    with warnings.catch_warnings():
+        # nobody asked for the ones that cannot be used
+        warnings.simplefilter("ignore")
+        return heuristics.names(kind)
 
 
 def _known(option: str, name: str, names: Collection[str]) -> str:

@@ -1,19 +1,20 @@
 """`kvbudget profile`: measure a model."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .options import Json, Model, Text
+from .sample import Sample
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
     from kvbudget.allocator import Profile
     from kvbudget.heuristics import CacheHeuristic, TokenHeuristic
     from kvbudget.heuristics.measures import Measure
+
+MEASURED = 0
 
 
 def profile(
@@ -21,22 +22,27 @@ def profile(
     heuristic: Annotated[
         str,
         typer.Option(
-            help="Token heuristic, chooses what a small cache keeps: observation_window, "
-            "heavy_hitter, key_norm or sink_recent."
+            help="Token heuristic, chooses what a small cache keeps: a2sf, chunk_kv, corm, "
+            "critical_kv, expected_attention, global_local, heavy_hitter (H2O), key_diff, "
+            "key_norm, keyformer, kv_crush, kv_zip, lag_kv, lazy_eviction, leverage, "
+            "non_causal_attention, observation_window (SnapKV), r_kv, random_order, scissorhands, "
+            "sink_recent (StreamingLLM), tova, value_mass, window_kv, zip_cache, or one of an "
+            "installed package."
         ),
     ] = "observation_window",
     measure: Annotated[
         str,
         typer.Option(
-            help="What counts as loss: divergence (nats per token), output_error or "
-            "attention_mass (both without a backward pass)."
+            help="What counts as loss: divergence (nats per token), ablation (the same without "
+            "an estimate, slow), output_error or attention_mass (both without a backward pass)."
         ),
     ] = "divergence",
     importance: Annotated[
         str | None,
         typer.Option(
-            help="Cache heuristic, such as baklava: weigh whole caches by a published rule "
-            "instead of measuring.",
+            help="Weigh whole caches by a published rule instead of measuring: baklava, cake, "
+            "compress_kv, fisher, head_kv, passkey_heads (DuoAttention), residual_change "
+            "(SqueezeAttention), retrieval_heads (RazorAttention), or one of an installed package.",
             show_default=False,
         ),
     ] = None,
@@ -55,6 +61,14 @@ def profile(
     out: Annotated[Path, typer.Option(help="Where to write the profile.")] = Path(
         "profile.safetensors"
     ),
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Keep what is measured so far here, and go on from there if it was stopped.",
+            show_default=False,
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Measure what each KV cache of a model loses when it is made smaller; once per model.
@@ -65,12 +79,17 @@ def profile(
     from .output import check_can_write, print_json, say
 
     check_can_write(out)
+    if checkpoint is not None:
+        check_can_write(checkpoint, "--checkpoint")
+        if importance is not None:
+            raise ValueError("`--checkpoint` is for measured losses: leave out `--importance`.")
     measured = _measure(
         model,
         token_heuristic_named(heuristic),
         measure_named(measure),
         None if importance is None else cache_heuristic_named(importance),
         Sample(text, context, samples),
+        checkpoint,
     )
     measured.save(out)
     say(f"Wrote {out}.")
@@ -85,7 +104,8 @@ def _measure(
     heuristic: "TokenHeuristic",
     measure: "Measure",
     importance: "CacheHeuristic | None",
-    sample: "Sample",
+    sample: Sample,
+    checkpoint: Path | None,
 ) -> "Profile":
     """Measure the losses, or weigh the caches where a cache heuristic is given."""
     import kvbudget as kvb
@@ -95,10 +115,15 @@ def _measure(
 
     loaded, tokenizer = load_model(model)
     check_length(loaded, sample.context_tokens + sample.future_tokens)
-    prompts = sample.prompts(tokenizer)
+    prompts = sample.prompts(tokenizer, MEASURED)
     if importance is None:
         measured = kvb.measure_profile(
-            loaded, prompts, heuristic, measure=measure, future_tokens=sample.future_tokens
+            loaded,
+            prompts,
+            heuristic,
+            measure=measure,
+            future_tokens=sample.future_tokens,
+            checkpoint=checkpoint,
         )
         return replace(measured, model=model_name(model))
     rule = call_text(kvb.heuristics.name_of(importance), kvb.heuristics.settings_of(importance))
@@ -110,41 +135,6 @@ def _measure(
         heuristic_settings=kvb.heuristics.settings_of(heuristic),
         made_by=f"{rule} over {len(prompts)} prompts",
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """What to measure on.
-
-    Args:
-        text: A text like those the model will read; None for built-in prose with facts to find.
-        context_tokens: Length of each context.
-        count: Number of contexts.
-    """
-
-    text: Path | None
-    context_tokens: int
-    count: int
-
-    @property
-    def future_tokens(self) -> int:
-        """Tokens behind each context that ask for what was kept."""
-        return max(32, self.context_tokens // 8)
-
-    def prompts(self, tokenizer: "PreTrainedTokenizerBase") -> list[list[int]]:
-        """Token ids of each context and its future.
-
-        Raises:
-            ValueError: The text is shorter than one context and its future.
-        """
-        from kvbudget.prose import built_in_sentences, read_text
-        from kvbudget.trials import TrialMaker, windows
-
-        if self.text is not None:
-            ids = tokenizer(read_text(self.text), add_special_tokens=False)["input_ids"]
-            return windows(ids, self.context_tokens + self.future_tokens, self.count)
-        maker = TrialMaker(built_in_sentences(), tokenizer, self.context_tokens, self.future_tokens)
-        return [trial.ids for trial in maker.mixed(self.count, seed=0)]
 
 
 def _record(profile: "Profile", out: Path) -> dict[str, object]:

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass, is_dataclass, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -10,8 +10,9 @@ from kvbudget.allocator import Solver, Status, hull_bound
 from kvbudget.allocator.reduction import reduce
 from kvbudget.allocator.solve import not_honoured, solver_name
 
-from .answers import Blame, answer, check_solution, raw_answer, reduced, require, slack_of
+from .answers import Blame, answer, check_solution, raw_answer, reduced, slack_of
 from .examples import Example, larger_problem, solver_examples
+from .frozen import require_frozen_value
 
 Examples = tuple[Example, ...]
 
@@ -71,25 +72,7 @@ def solver_checks(*, examples: int = 40) -> tuple[SolverCheck, ...]:
 
 def it_is_a_frozen_value_that_needs_no_arguments(solver: Solver, _: Examples) -> None:
     """A frozen dataclass with defaults, equal to its copies."""
-    name = type(solver).__name__
-    require(is_dataclass(solver), f"{name} must be a dataclass, but is not one.")
-    try:
-        plain, twin = type(solver)(), type(solver)()
-    except Exception as error:
-        raise AssertionError(f"{name} must work without arguments, but: {error}.") from error
-    require(plain == twin, f"{name} must equal a copy of itself, but does not.")
-    hashes = type(solver).__hash__ is not None and not can_be_changed(plain)
-    require(hashes, f"{name} must be a frozen dataclass, but can be changed.")
-
-
-def can_be_changed(value: Solver) -> bool:
-    """Whether an attribute of a value can be set."""
-    names = [*getattr(value, "__dataclass_fields__", ()), "anything"]
-    try:
-        setattr(value, names[0], None)
-    except (AttributeError, TypeError):
-        return False
-    return True
+    require_frozen_value(solver)
 
 
 def a_plan_fits_and_stands_between_its_bound_and_brute_force(

@@ -110,5 +110,7 @@ def test_a_measure_of_ones_own_can_be_registered_for_a_while(make_cut_view: Make
 def test_a_heuristic_is_not_a_measure() -> None:
     with pytest.raises(TypeError, match="`measure` must be a subclass of Measure, but got"):
         measures.register("not_a_measure")(int)
-    with pytest.raises(ValueError, match="one of attention_mass, divergence, output_error, but"):
+    with pytest.raises(
+        ValueError, match="one of ablation, attention_mass, divergence, output_error, but"
+    ):
         measures.get("key_norm")

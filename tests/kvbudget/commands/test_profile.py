@@ -18,7 +18,7 @@ def test_a_profile_is_measured_and_written(run, models, tmp_path):
     assert profile.model == str(models / "llama")
 
 
-@pytest.mark.parametrize("measure", ["output_error", "attention_mass"])
+@pytest.mark.parametrize("measure", ["output_error", "attention_mass", "ablation"])
 def test_measure_and_heuristic_can_be_chosen(run, models, tmp_path, measure):
     options = ("--measure", measure, "--heuristic", "key_norm", "--out", "other.safetensors")
     assert run("profile", "--model", models / "llama", *SMALL, *options).code == 0
@@ -30,6 +30,26 @@ def test_a_text_of_ones_own_is_measured_on(run, models, tmp_path):
     (tmp_path / "mine.txt").write_text("Every word of this text is read by the model. " * 40)
     done = run("profile", "--model", models / "llama", *SMALL, "--text", "mine.txt", "--json")
     assert json.loads(done.out)["samples"] == 2
+
+
+def test_a_measurement_goes_on_from_its_checkpoint(run, models, tmp_path, monkeypatch):
+    arguments = ("--model", models / "llama", *SMALL, "--checkpoint", "so-far.safetensors")
+    assert run("profile", *arguments).code == 0
+    first = kvb.Profile.load(tmp_path / "profile.safetensors")
+
+    def again(self, prompt, advance):
+        raise AssertionError("both prompts are in the checkpoint")
+
+    monkeypatch.setattr("kvbudget.runtime.prompt_losses.PromptLosses.of", again)
+    assert run("profile", *arguments).code == 0
+    assert kvb.Profile.load(tmp_path / "profile.safetensors") == first
+    refused = run("profile", *arguments, "--heuristic", "key_norm")
+    assert refused.code == 2
+    assert "so-far.safetensors is not a usable checkpoint" in refused.err
+    assert "another heuristic" in refused.err
+    weighed = run("profile", *arguments, "--importance", "baklava")
+    assert weighed.code == 2
+    assert "leave out `--importance`" in weighed.err
 
 
 def test_a_published_rule_can_weigh_the_caches(run, models, tmp_path):

@@ -1,0 +1,135 @@
+"""A check runs plans for real, and says what came out."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from kvbudget.allocator import Certificate, KVBudgetError, Plan, Profile, allocate
+from kvbudget.heuristics import ObservationWindow, SinkRecent
+from kvbudget.heuristics.measures import Ablation
+from kvbudget.runtime import budgeted, check_profile, measure_profile
+
+LEVELS = (0.1, 0.3, 0.6, 1.0)
+FUTURE = 12
+
+
+@pytest.fixture
+def model(model_of):
+    return model_of("LlamaForCausalLM")
+
+
+@pytest.fixture
+def prompts():
+    draw = torch.Generator().manual_seed(2)
+    return [torch.randint(3, 97, (length,), generator=draw).tolist() for length in (60, 75)]
+
+
+@pytest.fixture
+def profile(model, prompts) -> Profile:
+    return measure_profile(
+        model,
+        prompts,
+        ObservationWindow(window=8),
+        levels=LEVELS,
+        measure=Ablation(),
+        future_tokens=FUTURE,
+        progress=False,
+    )
+
+
+def checked(model, profile, prompts, **options):
+    options = {"plans": 8, "future_tokens": FUTURE, "progress": False, **options}
+    return check_profile(model, profile, prompts, **options)
+
+
+def test_the_check_is_stored_and_nothing_else_changes(model, profile, prompts):
+    found = checked(model, profile, prompts)
+    assert replace(found, check=None) == profile
+    assert found.check.prompts == 2
+    assert len(found.check.predicted) == 8
+    assert sum(found.check.is_solved) == 4
+    assert "rank correlation" in str(allocate(found, budget="50%", context_tokens=64))
+
+
+def test_one_cache_cut_loses_what_ablation_predicts(model, profile, prompts):
+    """Where additivity is no question, measured and predicted are the same number."""
+    full = np.ones(profile.loss.shape[:2])
+    full[0, 0] = LEVELS[0]
+    found = _measured(model, profile, prompts, full)
+    assert found == pytest.approx(float(profile.loss[0, 0, 0]), rel=1e-4)
+
+
+def _measured(model, profile, prompts, fraction):
+    """Mean divergence by hand: what a plan with these shares loses."""
+    losses = []
+    for ids in prompts:
+        context = len(ids) - FUTURE
+        capacity = np.maximum(1, np.floor(fraction * context)).astype(np.int64)
+        plan = Plan(
+            capacity_tokens=capacity,
+            context_tokens=context,
+            batch_size=1,
+            budget_bytes=int(capacity.sum()) * profile.geometry.bytes_per_token,
+            certificate=Certificate("by hand", "FEASIBLE", 0.0, 0.0, 0.0),
+            geometry=profile.geometry,
+            model="",
+            heuristic="observation_window",
+            heuristic_settings=(("window", 8),),
+            measure="",
+        )
+        tokens = torch.tensor([ids])
+        with torch.inference_mode():
+            right = model(tokens).logits[0, context:].double().log_softmax(-1)
+            with budgeted(model, plan) as cache:
+                model(tokens[:, :context], past_key_values=cache)
+                cut = model(tokens[:, context:], past_key_values=cache).logits[0]
+        other = cut.double().log_softmax(-1)
+        losses.append(float((right.exp() * (right - other)).sum(-1).mean()))
+    return np.mean(losses)
+
+
+def test_measured_is_what_the_budgeted_model_loses(model, profile, prompts):
+    found = checked(model, profile, prompts).check
+    solved = [index for index, is_solved in enumerate(found.is_solved) if is_solved]
+    index = solved[1]
+    menu = np.array(LEVELS)
+    shares = np.linspace(LEVELS[0], 0.6, 4)
+    context = max(map(len, prompts)) - FUTURE
+    plan = allocate(profile, budget=f"{shares[1]:.4%}", context_tokens=context)
+    fraction = menu[np.abs(menu - plan.kept_fraction[..., None]).argmin(-1)]
+    assert found.kept_fraction[index] == pytest.approx(fraction.mean())
+    assert found.measured[index] == pytest.approx(_measured(model, profile, prompts, fraction))
+
+
+def test_the_same_seed_checks_the_same_plans(model, profile, prompts):
+    first, again = (checked(model, profile, prompts, seed=5).check for _ in range(2))
+    other = checked(model, profile, prompts, seed=6).check
+    assert first == again
+    assert first.predicted != other.predicted
+
+
+def test_another_heuristic_may_be_checked_against(model, profile, prompts):
+    one = checked(model, profile, prompts).check
+    other = checked(model, profile, prompts, heuristic=SinkRecent()).check
+    assert one.predicted == other.predicted
+    assert one.measured != other.measured
+
+
+def test_the_model_is_as_before(model, profile, prompts):
+    model.train()
+    implementation = model.config._attn_implementation
+    checked(model, profile, prompts)
+    assert model.training
+    assert model.config._attn_implementation == implementation
+
+
+def test_a_profile_of_another_model_is_refused(profile, prompts, model_of):
+    with pytest.raises(KVBudgetError, match="Plan was made for"):
+        checked(model_of("GPT2LMHeadModel"), profile, prompts)
+
+
+def test_one_plan_is_refused(model, profile, prompts):
+    with pytest.raises(ValueError, match="`plans` must be at least 2, but got plans=1"):
+        checked(model, profile, prompts, plans=1)

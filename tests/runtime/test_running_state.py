@@ -1,0 +1,162 @@
+"""What a running heuristic remembers follows its tokens through the whole life of a cache."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import ClassVar
+
+import pytest
+import torch
+
+from kvbudget.heuristics import HeavyHitter, KeyNorm, ObservationWindow, RunningHeuristic
+from kvbudget.runtime import budgeted, geometry_of
+from kvbudget.runtime.recent_queries import QUERIES_REMEMBERED, RecentQueries
+
+PROMPT, NEW = 40, 50
+
+
+@dataclass(frozen=True, slots=True)
+class Sighted(RunningHeuristic):
+    """Count the queries that could see each token, and prefer tokens by their key."""
+
+    channels: ClassVar[int] = 2
+
+    def observe(self, view):
+        """Add the queries of the view; the second channel tells the column."""
+        seen = view.seen(slice(0, view.new)).sum(2)
+        return torch.stack([view.known_state(2)[..., 0] + seen, view.positions.float()], -1)
+
+    def score(self, view):
+        """Anything that drops tokens here and there."""
+        return (view.positions.float() * 12.9898).sin()
+
+
+@pytest.fixture
+def model(model_of):
+    return model_of("LlamaForCausalLM")
+
+
+@pytest.fixture
+def plan(model, plan_for):
+    """Uneven caches that lose tokens in the prompt and again while decoding."""
+    geometry = geometry_of(model)
+    capacity = torch.arange(geometry.layers * geometry.kv_heads).view(geometry.layers, -1) % 3
+    return plan_for(geometry, (24 + 3 * capacity).numpy(), PROMPT * 2 + NEW, 4)
+
+
+def stores(cache):
+    return [layer.store for layer in cache.stack.layers]
+
+
+HOWS = [{}, {"num_beams": 3}, {"prefill_chunk_size": 9}, {"prefill_chunk_size": 20}]
+
+
+@pytest.mark.parametrize("how", HOWS, ids=str)
+def test_every_query_is_counted_once_for_every_token_it_could_see(model, plan, how):
+    tokens = torch.randint(3, 97, (1, PROMPT), generator=torch.Generator().manual_seed(1))
+    with budgeted(model, plan, Sighted()) as cache:
+        model.generate(tokens, do_sample=False, max_new_tokens=NEW, **how, past_key_values=cache)
+        for store in stores(cache):
+            counted, column = store.state.unbind(-1)
+            assert len(store.state) > 0
+            assert torch.equal(column, store.positions.float())
+            assert torch.equal(counted, store.tail_first - column)
+
+
+def test_padding_and_batches_change_no_count(model, plan):
+    tokens = torch.randint(3, 97, (2, PROMPT), generator=torch.Generator().manual_seed(2))
+    mask = torch.ones_like(tokens)
+    mask[1, :7] = 0
+    with budgeted(model, plan, Sighted()) as cache:
+        model.generate(
+            tokens, attention_mask=mask, do_sample=False, max_new_tokens=NEW, past_key_values=cache
+        )
+        for store in stores(cache):
+            counted, column = store.state.unbind(-1)
+            assert torch.equal(counted, store.tail_first - column)
+            assert store.positions.view(-1)[int(store.offsets[store.kv_heads]) :].min() >= 7
+
+
+def test_queries_taken_back_before_an_eviction_are_not_counted(model, plan):
+    tokens = torch.randint(3, 97, (1, PROMPT + 8), generator=torch.Generator().manual_seed(3))
+    with torch.inference_mode(), budgeted(model, plan, Sighted()) as cache:
+        model(tokens[:, :PROMPT], past_key_values=cache)
+        model(tokens[:, PROMPT : PROMPT + 3], past_key_values=cache)
+        cache.crop(-2)
+        for column in range(PROMPT + 1, PROMPT + 8):
+            model(tokens[:, column : column + 1], past_key_values=cache)
+        for layer in cache.stack.layers:
+            layer.shrink_to(1, layer.seen_tokens + 1)
+            layer._make_room(layer.store, 20)
+            counted, column = layer.store.state.unbind(-1)
+            assert torch.equal(counted, layer.store.tail_first - column)
+
+
+def test_heavy_hitters_of_a_whole_life_equal_a_simulation(model, plan):
+    """Feed the same tokens by hand and keep the books with dense attention."""
+    tokens = torch.randint(3, 97, (1, PROMPT + NEW), generator=torch.Generator().manual_seed(4))
+    with torch.inference_mode(), budgeted(model, plan, HeavyHitter()) as cache:
+        model(tokens[:, :PROMPT], past_key_values=cache)
+        layer = cache.stack.layers[0]
+        assert layer.store is not None
+        before = layer.store.state.clone()
+        columns = [held.clone() for held in layer.store.kept_positions()[0]]
+        first = layer.seen_tokens
+        while layer.store.tail_first == first:
+            at = layer.seen_tokens
+            model(tokens[:, at : at + 1], past_key_values=cache)
+            if layer.store.tail_first == first:
+                queries = layer._recent.all()[0]
+                tail_keys = layer.store.tail_keys[0, :, : layer.store.tail_tokens].clone()
+                keys = layer.store.keys.clone()
+                offsets = layer.store.offsets.tolist()
+        group = queries.shape[0] // layer.store.kv_heads
+        decoded = tail_keys.shape[1]
+        for head, (start, end) in enumerate(pairwise(offsets)):
+            held = torch.cat([keys[start:end], tail_keys[head]])
+            place = torch.cat([columns[head], torch.arange(first, first + decoded)])
+            total = torch.cat([before[start:end, 0], torch.zeros(decoded)])
+            for step in range(decoded):
+                at = queries.shape[1] - decoded + step
+                for query in queries[head * group : (head + 1) * group, at]:
+                    logits = (held @ query) * layer._rules.scaling
+                    logits[place > first + step] = -torch.inf
+                    total += logits.softmax(0) / group
+            for position, found in zip(
+                layer.store.kept_positions()[0][head].tolist(),
+                layer.store.state[layer.store.offsets[head] : layer.store.offsets[head + 1], 0],
+                strict=False,
+            ):
+                if position < first + decoded:
+                    wanted = total[(place == position).nonzero()[0, 0]]
+                    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-4)
+
+
+def test_queries_are_remembered_only_for_a_heuristic_that_reads_them(model, plan):
+    tokens = torch.randint(3, 97, (1, PROMPT), generator=torch.Generator().manual_seed(5))
+    remembered = []
+    for heuristic in (ObservationWindow(), KeyNorm()):
+        with torch.inference_mode(), budgeted(model, plan, heuristic) as cache:
+            model(tokens, past_key_values=cache)
+            remembered.append(sum(layer._recent.nbytes() for layer in cache.stack.layers))
+            assert cache.nbytes(overhead=True) >= cache.nbytes() + remembered[-1]
+    heads, layers = model.config.num_attention_heads, model.config.num_hidden_layers
+    per_query = 4 * heads * geometry_of(model).head_dim * layers
+    assert remembered == [QUERIES_REMEMBERED * per_query, 0]
+
+
+def test_recent_queries_are_the_newest_of_all_that_were_not_taken_back():
+    recent, told = RecentQueries(), torch.zeros(2, 3, 0, 4)
+    draw = torch.Generator().manual_seed(0)
+    for new in (50, 1, 1, 7, 30):
+        queries = torch.randn(2, 3, new, 4, generator=draw)
+        recent.append(queries)
+        told = torch.cat([told, queries], 2)
+        recent.crop(1)
+        told = told[:, :, :-1]
+        found = recent.all()
+        assert torch.equal(found, told[:, :, -found.shape[2] :])
+        assert found.shape[2] >= min(QUERIES_REMEMBERED, told.shape[2]) - 1
+        recent.settle()
+    assert recent.unseen == 0
+    recent.select_rows(torch.tensor([1, 1, 0]))
+    assert torch.equal(recent.all(), told[[1, 1, 0], :, -QUERIES_REMEMBERED:])

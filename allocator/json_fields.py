@@ -7,6 +7,7 @@ T = TypeVar("T")
 
 JSON_NAMES: dict[type, str] = {
     str: "a string",
+    bool: "true or false",
     int: "an integer",
     float: "a number",
     list: "a list",

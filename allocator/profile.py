@@ -19,6 +19,7 @@ FORMAT = "kvbudget-profile"
 VERSION = 1
 ARRAYS = ("loss", "sample_loss", "kept_fraction")
 AXES = ("layers", "kv_heads", "levels")
+SHARES_SHOWN = (0.1, 0.25, 0.5)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -147,8 +148,8 @@ class Profile:
         )
 
     def with_dtype(self, dtype: str) -> "Profile":
-        """The same losses for caches that are stored in another element type."""
-        return replace(self, geometry=self.geometry.with_dtype(dtype))
+        """The same losses for caches that are stored in another element type, not yet checked."""
+        return replace(self, geometry=self.geometry.with_dtype(dtype), check=None)
 
     def save(self, path: FilePath) -> None:
         """Write the profile as a safetensors file with a JSON description in its metadata.
@@ -209,10 +210,18 @@ class Profile:
                 f"  samples   {len(self.sample_loss)}",
                 f"  at lowest {lowest.min():.3g} to {lowest.max():.3g} per cache,"
                 f" {lowest.sum():.3g} in all; most at {self._neediest()}",
+                f"  alike     {self._loss_if_alike()}",
                 f"  made by   {self.made_by or 'unknown'}",
                 f"  checked   {self.check or 'never'}",
             )
         )
+
+    def _loss_if_alike(self) -> str:
+        """What is lost in all if every cache keeps the same share, at a few levels."""
+        levels, total = self.kept_fraction, self.loss.sum(axis=(0, 1))
+        nearest = sorted({int(np.abs(levels - share).argmin()) for share in SHARES_SHOWN})
+        losses = ", ".join(f"{total[at]:.3g} keeping {levels[at]:.3g}" for at in nearest)
+        return f"{losses} everywhere"
 
     def _neediest(self) -> str:
         """Where the loss at the lowest level is greatest."""

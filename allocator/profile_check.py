@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .arrays import Floats, float_array, refuse
-from .checks import check_count
+from .checks import check_count, check_text
 from .json_fields import read_field
 
 AXES = ("plans",)
@@ -22,9 +22,12 @@ class ProfileCheck:
         predicted: Loss of each plan by the profile, [plans], in the unit of its measure.
         measured: Divergence of the model run with that plan from the full cache, [plans], in nats
             per predicted token.
-        kept_fraction: Share of the context each plan keeps, mean over caches, [plans].
+        kept_fraction: Share of the full cache that each plan keeps, [plans].
         is_solved: Whether the plan came from a solver; else its levels were drawn at random.
         prompts: Prompts that every plan was run on.
+        in_nats: Whether predicted losses are divergences in nats per token, too; if not, only the
+            order of predicted and measured can be compared.
+        heuristic: What chose the tokens, if it was not the heuristic of the profile.
 
     Raises:
         TypeError: If a field has the wrong type.
@@ -37,6 +40,8 @@ class ProfileCheck:
     kept_fraction: tuple[float, ...]
     is_solved: tuple[bool, ...]
     prompts: int
+    in_nats: bool = True
+    heuristic: str = ""
 
     def __post_init__(self) -> None:
         """Check every field."""
@@ -46,6 +51,7 @@ class ProfileCheck:
             object.__setattr__(self, name, tuple(numbers.tolist()))
         object.__setattr__(self, "is_solved", tuple(map(bool, self.is_solved)))
         object.__setattr__(self, "prompts", check_count("prompts", self.prompts))
+        check_text("heuristic", self.heuristic)
         lengths = {name: len(getattr(self, name)) for name in (*NUMBERS, "is_solved")}
         if len(set(lengths.values())) > 1 or len(self.predicted) < 2:
             raise ValueError(
@@ -67,9 +73,9 @@ class ProfileCheck:
         """Predicted over measured, [plans]; 1 where both are 0, infinite where one is."""
         predicted, measured = np.array(self.predicted), np.array(self.measured)
         equal = predicted == measured
-        ratio = np.divide(
-            predicted, measured, where=measured > 0, out=np.full_like(measured, np.inf)
-        )
+        ratio = np.full_like(measured, np.inf)
+        with np.errstate(over="ignore"):
+            np.divide(predicted, measured, where=measured > 0, out=ratio)
         return np.asarray(np.where(equal, 1.0, ratio), dtype=np.float64)
 
     @property
@@ -93,13 +99,24 @@ class ProfileCheck:
     @property
     def within_two(self) -> float:
         """Share of the plans whose measured loss is at most double or half of the predicted."""
-        ratio = self.ratio
-        return float(((ratio >= 1 / FACTOR) & (ratio <= FACTOR)).mean())
+        return _share_within(self.ratio)
+
+    @property
+    def solved_within_two(self) -> float:
+        """The same share among the plans that came from a solver; 1 if there are none."""
+        ratio = self.ratio[np.array(self.is_solved)]
+        return _share_within(ratio) if len(ratio) else 1.0
 
     def to_json(self) -> dict[str, object]:
         """The fields as JSON types."""
         numbers: dict[str, object] = {name: list(getattr(self, name)) for name in NUMBERS}
-        return {**numbers, "is_solved": list(self.is_solved), "prompts": self.prompts}
+        return {
+            **numbers,
+            "is_solved": list(self.is_solved),
+            "prompts": self.prompts,
+            "in_nats": self.in_nats,
+            "heuristic": self.heuristic,
+        }
 
     @classmethod
     def from_json(cls, record: Mapping[str, object]) -> "ProfileCheck":
@@ -115,16 +132,29 @@ class ProfileCheck:
             kept_fraction=tuple(read_field(record, "kept_fraction", list)),
             is_solved=tuple(read_field(record, "is_solved", list)),
             prompts=read_field(record, "prompts", int),
+            in_nats=read_field(record, "in_nats", bool),
+            heuristic=read_field(record, "heuristic", str),
         )
 
     def __str__(self) -> str:
         """One line for people."""
         kept = f"{min(self.kept_fraction):.0%} to {max(self.kept_fraction):.0%}"
-        return (
-            f"{len(self.predicted)} plans of {kept} run on {self.prompts} prompt(s): rank"
-            f" correlation {self.spearman:.3f}, slope {self.slope:.2f}, predicted over measured"
-            f" within 0.5 to 2 for {self.within_two:.0%}, worst {self.worst:.2g}"
+        chosen = f", tokens chosen by {self.heuristic}" if self.heuristic else ""
+        order = (
+            f"{len(self.predicted)} plans of {kept} run on {self.prompts} prompt(s){chosen}: rank"
+            f" correlation {self.spearman:.3f}"
         )
+        if not self.in_nats:
+            return f"{order} (the losses are in another unit than the measured nats per token)"
+        return (
+            f"{order}, slope {self.slope:.2f}, predicted over measured within 0.5 to 2 for"
+            f" {self.within_two:.0%} of them ({self.solved_within_two:.0%} of the solved ones),"
+            f" worst {self.worst:.2g}"
+        )
+
+
+def _share_within(ratio: Floats) -> float:
+    return float(((ratio >= 1 / FACTOR) & (ratio <= FACTOR)).mean())
 
 
 def read_check(record: Mapping[str, object]) -> ProfileCheck | None:

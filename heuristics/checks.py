@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from .heuristic import RunningHeuristic
+from .heuristic import CacheHeuristic, RunningHeuristic
 
 if TYPE_CHECKING:
     from .cache_view import CacheView
-    from .heuristic import CacheHeuristic, TokenHeuristic
+    from .heuristic import TokenHeuristic
     from .layer_view import LayerView
 
 
@@ -23,9 +23,10 @@ def check_kind(heuristic: object, kind: type) -> None:
         TypeError: Says what was given.
     """
     if not isinstance(heuristic, kind):
+        example = "Baklava" if issubclass(kind, CacheHeuristic) else "ObservationWindow"
         raise TypeError(
             f"`heuristic` must be an instance of a {kind.__name__}, but got {heuristic!r:.80}. "
-            "Pass an object, such as heuristics.ObservationWindow()."
+            f"Pass an object, such as heuristics.{example}()."
         )
 
 

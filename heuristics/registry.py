@@ -48,9 +48,13 @@ class Registry(Generic[Kind]):
 
         Raises:
             ValueError: If the name is not lower-case words joined by underscores, or is taken.
-            TypeError: If the class is no plug-in, is abstract, or cannot be built without
-                arguments.
+            TypeError: If the class is no plug-in, is abstract, cannot be built without
+                arguments, or takes some that are no fields. Or if there is no name.
         """
+        if not isinstance(name, str):
+            raise TypeError(
+                f'`name` must be a text, as in @register("a_name"), but got {name!r:.80}.'
+            )
         if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
             raise ValueError(
                 "`name` must be lower-case letters, digits and underscores, starting with a "
@@ -62,10 +66,7 @@ class Registry(Generic[Kind]):
             owner = self._classes.get(name)
             # the same class again, as when a notebook's cell is run twice
             if owner is not None and _path_of(owner) != _path_of(cls):
-                raise ValueError(
-                    f"`name` must be new, but got {name!r}, which belongs to "
-                    f"{_path_of(owner)}. Choose another name."
-                )
+                raise ValueError(f"{_taken(name, owner)} Choose another name.")
             self._classes[name] = cls
             return cls
 
@@ -74,13 +75,18 @@ class Registry(Generic[Kind]):
     def get(self, name: str) -> type[Kind]:
         """Return the class that owns a name.
 
+        Where an installed package declares the name of a built-in class, a warning names it.
+
         Raises:
             ValueError: If nobody owns it; the message lists the names there are. Or if it belongs
                 to an installed package and cannot be used.
         """
-        if name in self._classes:
-            return self._classes[name]
         others = self._installed()
+        if name in self._classes:
+            owner = self._classes[name]
+            if name in others and _is_built_in(owner):
+                warnings.warn(others[name].blame(_taken(name, owner)), stacklevel=2)
+            return owner
         if name in others:
             return self._load(others[name])
         names = self.names()
@@ -200,10 +206,17 @@ class Registry(Generic[Kind]):
             for parameter in inspect.signature(cls).parameters.values()
             if parameter.default is parameter.empty
         ]
+        written = {field.name for field in fields(cls) if field.init} if is_dataclass(cls) else ()
+        lost = [name for name in inspect.signature(cls).parameters if name not in written]
         if needed:
             raise TypeError(
                 f"`{cls.__name__}` must work without arguments, but needs {', '.join(needed)}. "
                 "Make it a frozen dataclass whose fields all have defaults."
+            )
+        if lost:
+            raise TypeError(
+                f"`{cls.__name__}` must hold its settings in fields, which files remember, but "
+                f"takes {', '.join(lost)}. Make it a frozen dataclass."
             )
 
 
@@ -214,6 +227,14 @@ def _abstract_methods(cls: type) -> list[str]:
 
 def _path_of(cls: type) -> str:
     return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def _taken(name: str, owner: type) -> str:
+    return f"`name` must be new, but got {name!r}, which belongs to {_path_of(owner)}."
+
+
+def _is_built_in(cls: type) -> bool:
+    return cls.__module__.startswith("kvbudget.")
 
 
 def settings_of(plugin: object) -> Settings:

@@ -19,9 +19,9 @@ from kvbudget.kernels import ragged_attention
 from .attention_call import QUERY_CHUNK, AttentionCall, LogitRules
 from .column_mask import check_mask
 from .eviction import longest_tail, select, tail_slots
-from .families import output_weight
+from .families import Borrowed, output_weight
 from .ragged import PaddedTokens, RaggedStore, block_tokens
-from .recent_queries import RecentQueries
+from .recent_queries import QUERIES_REMEMBERED, RecentQueries
 from .room import Room
 
 
@@ -64,11 +64,12 @@ class BudgetedLayer:
         self.is_pending = False  # tokens were admitted and have not attended yet
         self._rules = LogitRules(1.0)
         self._heads = 0
-        self._output_weight: Tensor | None = None
+        self._attention: Borrowed | None = None
         self._prompt_columns: int | None = None
         self._real: Tensor | None = None
         self._recent = RecentQueries()
         self._in_tail = False
+        self._draft = (0, 0)  # tokens of the newest block that may be taken back, queries shown
         self.foretold: Tensor | None = None  # what a second reading told of the next prompt
 
     @torch.inference_mode(False)
@@ -121,7 +122,7 @@ class BudgetedLayer:
             )
         self._rules, self._heads = call.rules, call.queries.shape[1]
         if self.heuristic.reads_output_weight:
-            self._output_weight = output_weight(call.module, self._heads)
+            self._attention = Borrowed(call.module)
         self._real = None if bool(real.all()) else real.clone()
         self._remember(call.queries)
         tokens = block_tokens(call.keys, call.values, 0, real, self._channels)
@@ -142,7 +143,9 @@ class BudgetedLayer:
         held = store.lengths.amax(0).cpu() + store.tail_tokens
         if bool((held > capacities).any()):
             tokens = store.padded(dense=self.heuristic.reads_tokens)
+            self.is_pending = True  # should the heuristic fail, the cache is not to be used
             self._evict(store, tokens, tokens.from_column(reach_from), capacities, 0)
+            self.is_pending = False
 
     @torch.inference_mode(False)
     @torch.no_grad()
@@ -166,12 +169,23 @@ class BudgetedLayer:
             raise ValueError(
                 f"`crop` must remove at most the {self.seen_tokens} tokens seen, but got {removed}."
             )
+        if removed == self.seen_tokens:
+            self.reset()
+        if not removed or self.store is None:
+            return
         self.seen_tokens -= removed
         self._recent.crop(removed)
         if self._real is not None:
             self._real = self._real[:, : self.seen_tokens]
-        if self.store is not None:
-            self.store.crop(self.seen_tokens)
+        if self._prompt_columns is not None:
+            self._prompt_columns = min(self._prompt_columns, self.seen_tokens)
+        self.store.crop(self.seen_tokens)
+        draft_tokens, shown = self._draft
+        if removed <= draft_tokens:
+            # what is left of a draft is shown to the heuristic again, by itself
+            self.store.go_back()
+            self._recent.unseen = shown - removed
+        self._draft = (0, 0)
 
     def overhead_nbytes(self) -> int:
         """Bytes of everything kept beside K and V."""
@@ -205,6 +219,7 @@ class BudgetedLayer:
         """Cut the `tokens` of the store to `room` per KV head and leave a tail of free slots."""
         view = self._shown(tokens, store.tail_first + store.tail_tokens)
         store.merge(self._keep(view, reach, room), view.known_state(self._channels), tail)
+        self._draft = (0, 0)
 
     def _attend_tail(self, call: AttentionCall) -> Tensor:
         store = self._held()
@@ -227,7 +242,8 @@ class BudgetedLayer:
             real = torch.ones(store.batch, new, dtype=torch.bool, device=keys.device)
             block = block_tokens(call.keys, call.values, first, real, self._channels)
             self._remember(call.queries)
-            self._absorb(store.padded().join(block))
+            is_draft = new <= QUERIES_REMEMBERED
+            self._absorb(store.padded().join(block), new if is_draft else 0)
         return torch.cat(parts, 2)
 
     def _ragged(
@@ -261,15 +277,26 @@ class BudgetedLayer:
             )
         return state
 
-    def _absorb(self, tokens: PaddedTokens) -> None:
-        """Cut old and new tokens together to the capacities."""
-        self._prompt_columns = None
-        view = self._shown(tokens, self.seen_tokens)
+    def _absorb(self, tokens: PaddedTokens, draft_tokens: int = 0) -> None:
+        """Cut old and new tokens together to the capacities.
+
+        Args:
+            tokens: What was held and what is new.
+            draft_tokens: How many are new, if they may be taken back: a helper guessed them.
+        """
+        if not draft_tokens:
+            self._prompt_columns = None
+        unseen = self._recent.unseen
+        view = self._shown(tokens, self.seen_tokens, unseen if draft_tokens else 0)
         capacities, reach_from = self._limits(len(tokens.valid), self.seen_tokens, self.seen_tokens)
         keep = self._keep(view, tokens.from_column(reach_from), capacities)
         kept = replace(tokens, state=view.known_state(self._channels))
         self.store = RaggedStore(kept, keep, first_column=self.seen_tokens, tail=0)
-        self._prompt_columns = self.seen_tokens
+        self._draft = (draft_tokens, unseen)
+        if draft_tokens:
+            self.store.earlier_state = tokens.state[keep]
+        else:
+            self._prompt_columns = self.seen_tokens
 
     def _limits(self, batch: int, seen_tokens: int, next_column: int) -> tuple[Tensor, int]:
         """Capacities for so many rows and columns, and the first column still in reach.
@@ -288,12 +315,18 @@ class BudgetedLayer:
             return reach
         return select(checked_scores(self.heuristic, view), reach, capacities)
 
-    def _shown(self, tokens: PaddedTokens, next_column: int) -> LayerView:
+    def _shown(self, tokens: PaddedTokens, next_column: int, remember: int = 0) -> LayerView:
         """What the heuristic sees, the newest queries counted in its state."""
         view = self._view(tokens, next_column)
         unseen = view.newest(self._recent.unseen)
-        self._recent.settle()
-        return replace(view, state=observed(self.heuristic, unseen).state)
+        view = replace(view, state=observed(self.heuristic, unseen).state)
+        self._recent.settle(remember)
+        return view
+
+    def _output_weight(self) -> Tensor | None:
+        if self._attention is None:
+            return None
+        return output_weight(self._attention.module, self._heads)
 
     def _view(self, tokens: PaddedTokens, next_column: int) -> LayerView:
         queries = tokens.keys.new_empty(len(tokens.keys), self._heads, 0, tokens.keys.shape[-1])
@@ -315,7 +348,7 @@ class BudgetedLayer:
             state=tokens.state if self._channels else None,
             prompt_columns=self._prompt_columns,
             rotation=self.rotation,
-            output_weight=self._output_weight,
+            output_weight=self._output_weight(),
         )
 
 

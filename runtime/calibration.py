@@ -7,6 +7,7 @@ at eviction time.
 
 import hashlib
 import json
+import sys
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from kvbudget import __version__
 from kvbudget.allocator import DEFAULT_LEVELS, Profile, UnsupportedModel
 from kvbudget.allocator.files import FilePath
 from kvbudget.allocator.settings import call_text
@@ -22,12 +24,20 @@ from kvbudget.heuristics.measures import Divergence, Measure
 
 from .checkpoint import Checkpoint, Told, heard, told
 from .distributed import Ranks
+from .gradients import LABEL_SAMPLES
 from .prompt_losses import PromptLosses, SplitPrompt
 from .prompts import Prompt, future_length, prompt_ids
 from .session import geometry_of
 from .watching import evaluating
 
 Floats = NDArray[np.float64]
+NUMBERS_HASHED = 64
+"""Fewest numbers of a large parameter that tell one training from another."""
+NOT_COMPUTED_WITH = {
+    *("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version"),
+    *("_attn_implementation", "use_cache", "id2label", "label2id"),
+}
+"""Fields of a model's config on which no loss depends, or which are compared otherwise."""
 
 
 def measure_profile(
@@ -115,6 +125,9 @@ def _sample_losses(
                 "the prompts, but they differ."
             )
         saved.losses.update(heard(known))
+    if saved.losses and progress and ranks.rank == 0:
+        known_text = f"{len(saved.losses)} of {len(prompts)} prompts are in the checkpoint."
+        tqdm.write(known_text, file=sys.stderr)
     # the longest prompt first: if memory does not suffice, that shows at once
     order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index].ids))
     missing = [index for index in order if index not in saved.losses]
@@ -156,21 +169,34 @@ def _identity(losses: PromptLosses, prompts: list[SplitPrompt]) -> dict[str, str
     heuristic = losses.heuristic
     return {
         "model": f"{losses.model.config.name_or_path or 'unnamed'}, {losses.geometry}",
+        "model config": _hash(json.dumps(_settings(losses.model.config.to_dict()), default=str)),
         "set of weights": _weights_hash(losses.model),
         "heuristic": call_text(name_of(heuristic), settings_of(heuristic)),
         "measure": repr(losses.measure),
         "menu of levels": json.dumps(losses.fractions.tolist()),
         "set of prompts": _hash(json.dumps([(prompt.future, prompt.ids) for prompt in prompts])),
+        "version of kvbudget": f"{__version__}, with {LABEL_SAMPLES} label samples",
     }
 
 
+def _settings(config: object) -> object:
+    """What a model computes with, in an order that does not depend on where it comes from."""
+    if not isinstance(config, dict):
+        return config
+    fields = {str(name): _settings(value) for name, value in config.items()}
+    return {name: fields[name] for name in sorted(fields.keys() - NOT_COMPUTED_WITH)}
+
+
 def _weights_hash(model: PreTrainedModel) -> str:
-    """Hash of a few numbers of every parameter: another training changes all of them."""
-    parts = [
-        f"{name}: {parameter.detach().flatten()[:8].tolist()}"
-        for name, parameter in model.named_parameters()
-        if parameter.device.type != "meta"
-    ]
+    """Hash of a few numbers from all over every parameter, and of its shape."""
+    parts = []
+    for name, parameter in model.named_parameters():
+        if parameter.device.type == "meta":
+            continue
+        # an odd step also walks through the columns of a matrix
+        step = parameter.numel() // NUMBERS_HASHED | 1
+        numbers = parameter.detach().flatten()[::step].tolist()
+        parts.append(f"{name} {list(parameter.shape)}: {numbers}")
     return _hash("\n".join(parts))
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 import torch
@@ -10,14 +11,15 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from kvbudget.allocator import Plan, Problem, Profile, ProfileCheck, solve
-from kvbudget.allocator.certificate import Certificate
+from kvbudget import heuristics
+from kvbudget.allocator import Certificate, Plan, Problem, Profile, ProfileCheck, solve
+from kvbudget.allocator.settings import call_text
 from kvbudget.allocator.solvers import Hull
-from kvbudget.heuristics import TokenHeuristic
+from kvbudget.heuristics import TokenHeuristic, check_kind, measures, name_of, settings_of
 
-from .prompts import Prompt, future_length, prompt_ids
+from .prompts import LEAST_FUTURE_TOKENS, Prompt, future_length, prompt_ids
 from .replay import mean_divergence
-from .session import budgeted, check_same_model, geometry_of, plan_heuristic
+from .session import budgeted, check_same_model, geometry_of
 from .watching import evaluating, input_device
 
 PLANS = 60
@@ -34,7 +36,7 @@ class _Choice:
     Args:
         levels: [layers, kv_heads].
         loss: Sum over the caches.
-        kept: Share of the context kept, mean over the caches.
+        kept: Share of the full cache that is kept.
         is_solved: Whether a solver chose.
     """
 
@@ -61,7 +63,8 @@ def check_profile(
     Half of the plans are solved for budgets of 5 % to 60 % of the full cache, half have levels
     drawn at random around the same shares. Each runs on every prompt with really freed memory: the
     context is read and cut, and the future tokens ask. That is a forward pass for each plan and
-    prompt. Use prompts that the profile was not measured on.
+    prompt, or more where the heuristic lets the model read twice. Use prompts that the profile was
+    not measured on, a dozen if the loss of plans that lose little is to be believed, too.
 
     Args:
         model: The model of the profile.
@@ -70,7 +73,8 @@ def check_profile(
         tokenizer: Needed for texts.
         heuristic: Chooses the tokens to keep; the one the profile was measured for by default.
         plans: How many to run, at least 2.
-        future_tokens: Last tokens of each prompt that ask; as in `measure_profile` by default.
+        future_tokens: Last tokens of each prompt that ask, at least 2; as in `measure_profile` by
+            default.
         seed: Of the plans that are drawn.
         progress: Show a progress bar with the time left on stderr.
 
@@ -80,15 +84,19 @@ def check_profile(
     Raises:
         WrongModel: The profile was made for another model.
         UnsupportedModel: The model's caches cannot be cut exactly.
-        ValueError: Prompts, plans or future tokens cannot be used; says which.
+        ValueError: Profile, prompts, plans or future tokens cannot be used; says which.
     """
     if plans < 2:
         raise ValueError(f"`plans` must be at least 2, but got plans={plans}.")
+    if len(profile.kept_fraction) < 2:
+        raise ValueError("`profile` must have at least 2 levels to choose from, but has 1.")
     found = prompt_ids(model, prompts, tokenizer)
-    split = [(ids, future_length(ids, future_tokens)) for ids in found]
+    split = [(ids, future_length(ids, future_tokens, LEAST_FUTURE_TOKENS)) for ids in found]
     longest = max(len(ids) - future for ids, future in split)
-    check_same_model(_plan(profile, _full(profile), longest), geometry_of(model))
-    choices = [*_solved(profile, plans - plans // 2, longest), *_drawn(profile, plans // 2, seed)]
+    menu = _Menu(profile, longest)
+    check_same_model(menu.plan(menu.choice(menu.most, False)), geometry_of(model))
+    choosing, its_name = _heuristic(profile, heuristic)
+    choices = [*menu.solved(plans - plans // 2), *menu.drawn(plans // 2, seed)]
     total = np.zeros(len(choices))
     with (
         evaluating(model),
@@ -99,8 +107,8 @@ def check_profile(
         for ids, future in split:
             runner = _Runner.of(model, ids, future)
             for index, choice in enumerate(choices):
-                plan = _plan(profile, choice, len(ids) - future)
-                total[index] += runner.divergence(plan, heuristic or plan_heuristic(plan))
+                plan = _Menu(profile, len(ids) - future).plan(choice)
+                total[index] += runner.divergence(plan, choosing)
                 bar.update()
     check = ProfileCheck(
         predicted=tuple(choice.loss for choice in choices),
@@ -108,6 +116,8 @@ def check_profile(
         kept_fraction=tuple(choice.kept for choice in choices),
         is_solved=tuple(choice.is_solved for choice in choices),
         prompts=len(split),
+        in_nats=profile.measure in measures.names() and measures.get(profile.measure).in_nats,
+        heuristic=its_name,
     )
     return replace(profile, check=check)
 
@@ -145,54 +155,92 @@ class _Runner:
         return float(mean_divergence(self.expected, logits))
 
 
-def _solved(profile: Profile, count: int, context: int) -> Iterator[_Choice]:
-    """The best division of each of so many budgets."""
-    for share in _shares(profile, count):
-        problem = Problem.from_profile(profile, budget=f"{share:.4%}", context_tokens=context)
-        yield _choice(profile, np.asarray(solve(problem, Hull()).levels), True)
+@dataclass(frozen=True, slots=True)
+class _Menu:
+    """The levels of a profile for contexts of one length.
+
+    Args:
+        profile: The losses.
+        context: Tokens of the context.
+    """
+
+    profile: Profile
+    context: int
+
+    @property
+    def capacity(self) -> Ints:
+        """Tokens each cache keeps at each level, [layers, kv_heads, levels]."""
+        return self.profile.geometry.capacity_tokens(self.profile.kept_fraction, self.context)
+
+    @property
+    def most(self) -> Ints:
+        """The level that keeps everything, for every cache, [layers, kv_heads]."""
+        return np.full(self.profile.loss.shape[:2], self.profile.loss.shape[2] - 1)
+
+    def shares(self, count: int) -> NDArray[np.float64]:
+        """Shares of the full cache, evenly spread over what the check looks at."""
+        least = self.capacity[..., 0].sum() / self.capacity[..., -1].sum()
+        lowest, highest = (max(float(least), share) for share in KEPT)
+        return np.linspace(lowest, highest, count)
+
+    def solved(self, count: int) -> Iterator[_Choice]:
+        """The best division of each of so many budgets."""
+        geometry, least = self.profile.geometry, int(self.capacity[..., 0].sum())
+        for share in self.shares(count):
+            tokens = max(least, int(share * self.capacity[..., -1].sum()))
+            problem = Problem.from_profile(
+                self.profile,
+                budget=tokens * geometry.bytes_per_token,
+                context_tokens=self.context,
+            )
+            yield self.choice(np.asarray(solve(problem, Hull()).levels), True)
+
+    def drawn(self, count: int, seed: int) -> Iterator[_Choice]:
+        """Levels drawn around shares of what a cache can hold, log-normally, each by itself."""
+        draw = np.random.default_rng(seed)
+        fraction = self.capacity / self.capacity[..., -1:]
+        for share in self.shares(count):
+            wanted = np.clip(share * draw.lognormal(0.0, _SPREAD, fraction.shape[:2]), 0.0, 1.0)
+            yield self.choice(np.abs(fraction - wanted[..., None]).argmin(-1), False)
+
+    def choice(self, levels: Ints, is_solved: bool) -> _Choice:
+        """What a choice of levels is predicted to lose."""
+        levels = levels.reshape(self.profile.loss.shape[:2])
+        at = levels[..., None]
+        loss = float(np.take_along_axis(self.profile.loss, at, -1).sum())
+        kept = np.take_along_axis(self.capacity, at, -1).sum() / self.capacity[..., -1].sum()
+        return _Choice(levels, loss, float(kept), is_solved)
+
+    def plan(self, choice: _Choice) -> Plan:
+        """A plan that cuts the context to the chosen levels."""
+        profile, geometry = self.profile, self.profile.geometry
+        capacity = np.take_along_axis(self.capacity, choice.levels[..., None], -1)[..., 0]
+        return Plan(
+            capacity_tokens=capacity,
+            context_tokens=self.context,
+            batch_size=1,
+            budget_bytes=int(capacity.sum()) * geometry.bytes_per_token,
+            certificate=Certificate("check_profile", "FEASIBLE", choice.loss, 0.0, 1.0),
+            geometry=geometry,
+            model=profile.model,
+            heuristic=profile.heuristic,
+            heuristic_settings=profile.heuristic_settings,
+            measure=profile.measure,
+        )
 
 
-def _drawn(profile: Profile, count: int, seed: int) -> Iterator[_Choice]:
-    """Levels drawn around shares of the context, log-normally, each cache by itself."""
-    draw = np.random.default_rng(seed)
-    caches = profile.loss.shape[:2]
-    for share in _shares(profile, count):
-        wanted = np.clip(share * draw.lognormal(0.0, _SPREAD, caches), 0.0, 1.0)
-        yield _choice(profile, np.abs(profile.kept_fraction - wanted[..., None]).argmin(-1), False)
-
-
-def _shares(profile: Profile, count: int) -> NDArray[np.float64]:
-    """Shares of the full cache, evenly spread over what the check looks at."""
-    lowest, highest = KEPT
-    return np.linspace(max(lowest, float(profile.kept_fraction[0])), highest, count)
-
-
-def _full(profile: Profile) -> _Choice:
-    """Everything kept."""
-    last = len(profile.kept_fraction) - 1
-    return _choice(profile, np.full(profile.loss.shape[:2], last), False)
-
-
-def _choice(profile: Profile, levels: Ints, is_solved: bool) -> _Choice:
-    levels = levels.reshape(profile.loss.shape[:2])
-    loss = float(np.take_along_axis(profile.loss, levels[..., None], -1).sum())
-    return _Choice(levels, loss, float(profile.kept_fraction[levels].mean()), is_solved)
-
-
-def _plan(profile: Profile, choice: _Choice, context: int) -> Plan:
-    """A plan that cuts a context of this length to the chosen levels."""
-    geometry = profile.geometry
-    menu = geometry.capacity_tokens(profile.kept_fraction, context)
-    capacity = np.take_along_axis(menu, choice.levels[..., None], -1)[..., 0]
-    return Plan(
-        capacity_tokens=capacity,
-        context_tokens=context,
-        batch_size=1,
-        budget_bytes=int(capacity.sum()) * geometry.bytes_per_token,
-        certificate=Certificate("check_profile", "FEASIBLE", choice.loss, 0.0, 1.0),
-        geometry=geometry,
-        model=profile.model,
-        heuristic=profile.heuristic,
-        heuristic_settings=profile.heuristic_settings,
-        measure=profile.measure,
-    )
+def _heuristic(profile: Profile, given: TokenHeuristic | None) -> tuple[TokenHeuristic, str]:
+    """What chooses the tokens, and its name if it is not what the profile was measured for."""
+    if given is not None:
+        check_kind(given, TokenHeuristic)
+        name, settings = name_of(given), settings_of(given)
+        same = (name, settings) == (profile.heuristic, profile.heuristic_settings)
+        return given, "" if same else call_text(name, settings)
+    if not profile.heuristic:
+        raise ValueError(
+            "`profile` names no token heuristic. Pass one: "
+            "check_profile(..., heuristic=heuristics.ObservationWindow())."
+        )
+    named = heuristics.build(profile.heuristic, profile.heuristic_settings)
+    check_kind(named, TokenHeuristic)
+    return cast(TokenHeuristic, named), ""

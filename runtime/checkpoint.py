@@ -4,8 +4,8 @@ Processes that share the work write a file each, `profile.rank0.safetensors` bes
 `profile.safetensors`, and read all of them, so their number may change from one run to the next.
 """
 
-import glob
 import os
+import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +24,7 @@ FORMAT = "kvbudget-checkpoint"
 VERSION = 1
 ARRAYS = ("prompt", "loss")
 MOST_TIME_WRITING = 0.05
+HASH = re.compile("[0-9a-f]{64}")
 
 Floats = NDArray[np.float64]
 Losses = dict[int, Floats]
@@ -114,9 +115,11 @@ class Checkpoint:
     def _places(self) -> list[Path]:
         """The files there are: that of one process, and those of several."""
         assert self._path is not None, "asked only where there is a path"
-        of_ranks = f"{glob.escape(self._path.stem)}.rank*{glob.escape(self._path.suffix)}"
+        stem, suffix = re.escape(self._path.stem), re.escape(self._path.suffix)
+        of_a_rank = re.compile(rf"{stem}\.rank\d+{suffix}")
         places = [self._path] if self._path.exists() else []
-        return places + sorted(self._path.parent.glob(of_ranks))
+        others = self._path.parent.iterdir()
+        return places + sorted(place for place in others if of_a_rank.fullmatch(place.name))
 
     def _read_file(self, place: Path) -> Losses:
         raw = read_whole(place, "checkpoint")
@@ -132,9 +135,10 @@ class Checkpoint:
     def _check(self, found: Mapping[str, object]) -> None:
         for name, wanted in self._identity.items():
             if found.get(name) != wanted:
+                both = f" ({found.get(name)!s:.80}, here {wanted:.80})"
+                difference = "" if HASH.fullmatch(wanted) else both
                 raise ValueError(
-                    f"it was made for another {name} ({found.get(name)!s:.80}, here {wanted:.80}); "
-                    f"name another file, or delete it"
+                    f"it was made for another {name}{difference}; name another file, or delete it"
                 )
 
 

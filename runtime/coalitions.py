@@ -27,7 +27,7 @@ from kvbudget.allocator import Certificate, Plan, Status
 from kvbudget.heuristics import SinkRecent
 
 from .eviction import RECENT_TOKENS, SINK_TOKENS
-from .prompts import Prompt, future_length, prompt_ids
+from .prompts import LEAST_FUTURE_TOKENS, Prompt, future_length, prompt_ids
 from .replay import mean_divergence
 from .session import budgeted, geometry_of
 from .watching import evaluating, input_device
@@ -183,7 +183,7 @@ class _Game:
         """Run every prompt with full caches first."""
         samples = []
         for ids in prompts:
-            future = future_length(ids, future_tokens)
+            future = future_length(ids, future_tokens, LEAST_FUTURE_TOKENS)
             tokens = torch.tensor([ids], device=input_device(model))
             with torch.inference_mode():
                 logits = model(input_ids=tokens, use_cache=False, logits_to_keep=future).logits

@@ -61,6 +61,23 @@ def attention_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     return (found for found in model.named_modules() if type(found[1]).__name__ == wanted)
 
 
+class Borrowed:
+    """A module that belongs to the model: whoever copies what holds it does not copy it.
+
+    Args:
+        module: The module.
+    """
+
+    __slots__ = ("module",)
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+
+    def __deepcopy__(self, memo: object) -> "Borrowed":
+        """Itself."""
+        return self
+
+
 def output_weight(attention: nn.Module, heads: int) -> Tensor:
     """Output projection of one attention module, cut by head; no copy.
 

@@ -43,11 +43,12 @@ def measure_importance(
     The result goes to a published rule, which divides by it as its authors do, or becomes a
     profile for any solver, where memory is shared in proportion to it:
 
-        importance = kvbudget.measure_importance(model, prompts, heuristics.RetrievalHeads())
-        solver = kvbudget.solvers.RazorAttention(importance=importance)
+        import kvbudget as kvb
+        from kvbudget.runtime import geometry_of
 
-        geometry = kvbudget.runtime.geometry_of(model)
-        profile = kvbudget.Profile.from_importance(importance, geometry)
+        importance = kvb.measure_importance(model, prompts, kvb.heuristics.RetrievalHeads())
+        solver = kvb.solvers.RazorAttention(importance=importance)
+        profile = kvb.Profile.from_importance(importance, geometry_of(model))
 
     Memory is that of one forward pass and one layer's queries, keys, values and outputs; a
     heuristic that needs gradients takes a backward pass, and so the activations of all layers.

@@ -8,6 +8,8 @@ Prompt = str | Sequence[int]
 
 MIN_PROMPT_TOKENS = 32
 MOST_FUTURE_TOKENS = 256
+LEAST_FUTURE_TOKENS = 2
+"""Fewest future tokens over a really cut cache: one alone is decoded, which makes room for more."""
 
 
 def token_ids(
@@ -58,21 +60,22 @@ def vocabulary_of(model: PreTrainedModel) -> int:
     return len(model.get_input_embeddings().get_parameter("weight"))
 
 
-def future_length(ids: list[int], future_tokens: int | None) -> int:
+def future_length(ids: list[int], future_tokens: int | None, least: int = 1) -> int:
     """How many of a prompt's last tokens are future, the rest being context.
 
     Args:
         ids: The prompt.
         future_tokens: What the user wants; a quarter of the prompt, at most 256, by default.
+        least: Fewest that will do.
 
     Raises:
-        ValueError: There would be no future or no context.
+        ValueError: There would be too little future or no context.
     """
     wanted = min(MOST_FUTURE_TOKENS, len(ids) // 4) if future_tokens is None else future_tokens
-    if not 0 < wanted < len(ids):
+    if not least <= wanted < len(ids):
         raise ValueError(
-            f"`future_tokens` must be at least 1 and leave some context, but got {wanted} for a "
-            f"prompt of {len(ids)} tokens."
+            f"`future_tokens` must be at least {least} and leave some context, but got {wanted} "
+            f"for a prompt of {len(ids)} tokens."
         )
     return wanted
 

@@ -66,6 +66,8 @@ class RaggedStore:
         offsets: Segment borders, [batch * kv_heads + 1], int64.
         state: What the heuristic remembers of each row, [rows, channels], float32; the tokens of
             the tail have none yet.
+        earlier_state: The state before the newest block was shown, as long as that block may be
+            taken back; None otherwise.
         tail_keys: [batch, kv_heads, tail_capacity, head_dim].
         tail_values: [batch, kv_heads, tail_capacity, value_dim].
         tail_tokens: Tail slots in use.
@@ -79,6 +81,7 @@ class RaggedStore:
         self.keys, self.values = kept.keys[keep], kept.values[keep]
         self.positions = kept.positions[keep].to(torch.int32)
         self.state = kept.state[keep]
+        self.earlier_state: Tensor | None = None
         self.tail_tokens = 0
         self._empty_tail(first_column, tail)
 
@@ -146,7 +149,7 @@ class RaggedStore:
         self.keys = merged(self.keys, self.tail_keys[:, :, used])
         self.values = merged(self.values, self.tail_values[:, :, used])
         self.positions = merged(self.positions, columns)
-        self.state = state[keep]
+        self.state, self.earlier_state = state[keep], None
         self._empty_tail(self.tail_first + self.tail_tokens, tail)
 
     def _empty_tail(self, first_column: int, slots: int) -> None:
@@ -201,10 +204,16 @@ class RaggedStore:
         lengths = torch.bincount(owner[keep], minlength=self.batch * self.kv_heads)
         self._take(keep.nonzero().flatten(), _borders(lengths))
 
+    def go_back(self) -> None:
+        """Return to the state before the newest block was shown."""
+        if self.earlier_state is not None:
+            self.state, self.earlier_state = self.earlier_state, None
+
     def _take(self, rows: Tensor, offsets: Tensor) -> None:
         self.keys, self.values = self.keys[rows], self.values[rows]
         self.positions, self.offsets = self.positions[rows], offsets
         self.state = self.state[rows]
+        self.earlier_state = None if self.earlier_state is None else self.earlier_state[rows]
 
     def kept_positions(self) -> list[list[Tensor]]:
         """Sorted columns held, per sequence and KV head: the prefix, then the tail."""
@@ -223,7 +232,8 @@ class RaggedStore:
 
     def overhead_nbytes(self) -> int:
         """Bytes of everything kept beside K and V: positions, offsets, the heuristic's state."""
-        return _storage_bytes(self.positions, self.offsets, self.state)
+        earlier = () if self.earlier_state is None else (self.earlier_state,)
+        return _storage_bytes(self.positions, self.offsets, self.state, *earlier)
 
 
 def _borders(lengths: Tensor) -> Tensor:

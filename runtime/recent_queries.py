@@ -35,12 +35,12 @@ class RecentQueries:
         self._parts = [torch.cat(self._parts, 2)]
         return self._parts[0]
 
-    def settle(self) -> None:
-        """Count all as shown, and forget all but the last `QUERIES_REMEMBERED`."""
+    def settle(self, at_least: int = 0) -> None:
+        """Count all as shown, and forget all but the last `QUERIES_REMEMBERED`, or more."""
         self.unseen = 0
         if self._parts:
             # a slice would keep the whole prompt's queries alive
-            self._parts = [self.all()[:, :, -QUERIES_REMEMBERED:].clone()]
+            self._parts = [self.all()[:, :, -max(QUERIES_REMEMBERED, at_least) :].clone()]
 
     def crop(self, removed: int) -> None:
         """Forget the newest ones."""

@@ -243,6 +243,11 @@ def _before(
                 f"{type(heuristic).__name__} lets the model read the prompt twice, so "
                 f"`attention_mask` must be [batch, tokens], but got {list(mask.shape)}."
             )
+        if mask is not None and mask.shape != ids.shape:
+            raise ValueError(
+                f"`attention_mask` must have one entry per token of the prompt, {list(ids.shape)}, "
+                f"but got {list(mask.shape)}."
+            )
         cache.stack.foretell(_states(model, heuristic, ids, mask))
 
     return before

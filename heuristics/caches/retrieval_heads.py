@@ -40,10 +40,11 @@ class RetrievalHeads(ProbeHeuristic):
 
         (1 - echo_weight) * induction + echo_weight * echo
 
-    The authors release no code. They take the heads of highest induction, 14 % of all, and 1 % of
-    highest echo; the weight follows these shares. They protect a whole group if one of its heads
-    is a retrieval head, hence the best. Their probe does not depend on prompts and has 2500 random
-    tokens four times; here it is no longer than the prompt. Pass the numbers on to
+    The authors release no code. They take the heads of highest induction and a few of highest
+    echo, 14 % and 1 % of all as others report it; the weight follows these shares. They protect a
+    whole group if one of its heads is a retrieval head, hence the best. Their probe does not depend
+    on prompts and has random tokens four times, reportedly 2500; here it is no longer than the
+    prompt. None of these numbers was checked against the authors. Pass the result on to
     ``solvers.RazorAttention(importance=...)``.
 
     Args:

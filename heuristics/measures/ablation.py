@@ -36,6 +36,7 @@ class Ablation(Measure):
     above a cache once for each of its levels. At a level that keeps everything nothing is run.
     """
 
+    in_nats: ClassVar[bool] = True
     needs_reruns: ClassVar[bool] = True
 
     def loss(self, view: CutView) -> Tensor:

@@ -46,6 +46,7 @@ class Divergence(RefinedMeasure):
             the longer the context is.
     """
 
+    in_nats: ClassVar[bool] = True
     needs_gradient: ClassVar[bool] = True
 
     rerun_passes: float = 2.0

@@ -19,6 +19,8 @@ class Measure(ABC):
     A subclass is a frozen dataclass that works without arguments and has one method, ``loss``.
 
     Attributes:
+        in_nats: Whether losses are divergences in nats per token, which is what a running model
+            can be found to lose.
         needs_residual: Whether ``loss`` reads ``view.residual_norm``; costs a forward pass more.
         needs_gradient: Whether ``loss`` reads ``view.gradient``; costs a forward pass of the future
             tokens and a backward pass for each label sample, and the memory of a full cache.
@@ -28,6 +30,7 @@ class Measure(ABC):
 
     __slots__ = ()
 
+    in_nats: ClassVar[bool] = False
     needs_residual: ClassVar[bool] = False
     needs_gradient: ClassVar[bool] = False
     needs_reruns: ClassVar[bool] = False

@@ -34,7 +34,8 @@ class ChunkKV(TokenHeuristic):
     are averaged.
 
     Args:
-        window: How many of the last queries are observed.
+        window: How many of the last queries are observed. That the authors use 32 is not
+            confirmed.
         length: Tokens per chunk. The authors use 10.
     """
 

@@ -29,10 +29,11 @@ class Corm(RunningHeuristic):
     ``t`` is how many tokens the query sees, so 1/t is what even attention would give. A token
     that never got so much counts from before its own query.
 
-    Dai et al. have no budget: they keep the tokens that got at least 1/t from any of the last
-    256 queries, which are those with a score above -256, and the newest 256. Here the plan says
-    how many are kept, so the question becomes an order and the 256 goes away. The heads that
-    share a cache are averaged before they are compared with 1/t.
+    Dai et al. have no budget: they keep the tokens that got at least 1/t from any of the last w
+    queries, which are those with a score above -w, and some of the newest; both numbers are
+    reportedly 256, which was not checked. Here the plan says how many are kept, so the question
+    becomes an order and w goes away. The heads that share a cache are averaged before they are
+    compared with 1/t.
     """
 
     def observe(self, view: LayerView) -> Tensor:

@@ -35,8 +35,10 @@ class LazyEviction(RunningHeuristic):
     near 2 for a token that is active after long absences, 0 for one that never came back.
 
     The two terms follow a public summary of the paper; that they are added is not confirmed by
-    it. Zhang et al. also wait some queries between evictions and keep the newest tokens, which
-    the runtime does. The heads that share a cache are averaged.
+    it. Its words contradict its second term: by them a token of short intervals ranks higher, by
+    the formula lower, and the formula is followed here. Zhang et al. also wait some queries between
+    evictions and keep the newest tokens, which the runtime does. The heads that share a cache are
+    averaged.
 
     Args:
         threshold: Attention that makes a token active. Others report 0.0001.

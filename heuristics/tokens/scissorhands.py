@@ -76,8 +76,10 @@ def _below_even(view: LayerView, rows: slice) -> Tensor:
 
 def _packed(bits: Tensor) -> Tensor:
     """Write bits as numbers, bool [..., bits] to float32 [..., channels]."""
-    powers = 2.0 ** torch.arange(BITS_PER_CHANNEL, device=bits.device)
-    return bits.float().view(*bits.shape[:-1], -1, BITS_PER_CHANNEL) @ powers
+    exponents = torch.arange(BITS_PER_CHANNEL, dtype=torch.float32, device=bits.device)
+    by_channel = bits.view(*bits.shape[:-1], -1, BITS_PER_CHANNEL)
+    # no matrix product: autocast would round it
+    return (by_channel * exponents.exp2()).sum(dim=-1)
 
 
 def _unpacked(numbers: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from kvbudget import heuristics as heuristics
+    from kvbudget import testing as testing
     from kvbudget.allocator import BadFile as BadFile
     from kvbudget.allocator import Choice as Choice
     from kvbudget.allocator import Comparison as Comparison
@@ -127,12 +128,13 @@ __all__ = [
     "solve",
     "solve_path",
     "solvers",
+    "testing",
 ]
 
 
 def __getattr__(name: str) -> object:
-    if name == "heuristics":
-        return import_module("kvbudget.heuristics")
+    if name in ("heuristics", "testing"):
+        return import_module(f"kvbudget.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'kvbudget' has no attribute {name!r}")
     value: object = getattr(import_module(_HOME[name]), name)

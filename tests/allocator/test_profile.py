@@ -156,3 +156,25 @@ def test_it_reads_well(profile: Profile) -> None:
     layer, head = np.unravel_index(profile.loss[..., 0].argmax(), (3, 2))
     assert f"most at layer {layer}, KV head {head}" in text
     assert len(text.splitlines()) < 10
+
+
+@pytest.mark.parametrize(
+    ("levels", "shown"),
+    [
+        ([0.05, 0.12, 0.3, 0.5, 1.0], [1, 2, 3]),
+        ([0.1, 0.25, 0.4, 1.0], [0, 1, 2]),
+        ([0.1, 1.0], [0]),
+        ([1.0], [0]),
+    ],
+)
+def test_it_says_what_is_lost_if_all_caches_keep_alike(
+    geometry: Geometry, levels: list[float], shown: list[int]
+) -> None:
+    profile = Profile.from_importance(
+        np.arange(1.0, 7.0).reshape(3, 2), geometry, kept_fraction=levels
+    )
+    losses = [sum(profile.loss[..., at].ravel().tolist()) for at in shown]
+    wanted = ", ".join(
+        f"{loss:.3g} keeping {levels[at]:.3g}" for at, loss in zip(shown, losses, strict=True)
+    )
+    assert f"  alike     {wanted} everywhere\n" in str(profile)

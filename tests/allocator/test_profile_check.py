@@ -41,6 +41,7 @@ def test_figures_of_a_small_example(check):
     assert check.ratio.tolist() == [1.0, 2.0, 0.5, 0.125]
     assert check.worst == 0.125
     assert check.within_two == 0.75
+    assert check.solved_within_two == 0.5  # 2.0 is within, 0.125 is not
     assert check.spearman == pytest.approx(
         spearmanr([1.0, 2.0, 4.0, 8.0], [1.0, 1.0, 8.0, 64.0]).statistic
     )
@@ -68,8 +69,21 @@ def test_nothing_lost_where_nothing_was_predicted_is_right(check):
     assert make_check([0.0, 0.0, 1.0], [0.0, 1.0, 0.0]).ratio.tolist() == [1.0, 0.0, math.inf]
 
 
-def test_it_goes_through_json(check):
-    assert ProfileCheck.from_json(check.to_json()) == check
+@pytest.mark.parametrize("change", [{}, {"in_nats": False}, {"heuristic": "tova()"}])
+def test_it_goes_through_json(check, change):
+    changed = replace(check, **change)
+    assert ProfileCheck.from_json(changed.to_json()) == changed
+
+
+def test_losses_in_another_unit_are_compared_by_their_order_alone(check):
+    text = str(replace(check, in_nats=False))
+    assert "rank correlation 0.949" in text
+    assert "another unit" in text
+    assert "worst" not in text
+
+
+def test_another_element_type_has_not_been_checked(checked):
+    assert checked.with_dtype("bfloat16").check is None
 
 
 def test_it_goes_with_the_profile_into_plans_paths_and_files(checked, tmp_path):

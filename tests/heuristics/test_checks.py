@@ -14,6 +14,7 @@ from kvbudget.heuristics import (
     LayerView,
     RunningHeuristic,
     TokenHeuristic,
+    check_kind,
     checked_importance,
     checked_scores,
     observed,
@@ -56,6 +57,23 @@ def view(make_view: Callable[..., LayerView]) -> LayerView:
 @pytest.fixture
 def cache_view(make_cache_view: Callable[..., CacheView]) -> CacheView:
     return make_cache_view(kv_heads=4)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "kind", "remedy"),
+    [
+        (Answers(0), CacheHeuristic, "Baklava"),
+        (Weighs, CacheHeuristic, "Baklava"),
+        (Weighs(0), TokenHeuristic, "ObservationWindow"),
+        ("key_norm", TokenHeuristic, "ObservationWindow"),
+    ],
+)
+def test_the_other_kind_is_refused_and_the_right_one_named(
+    wrong: object, kind: type, remedy: str
+) -> None:
+    message = rf"instance of a {kind.__name__}, .*, such as heuristics\.{remedy}\(\)\."
+    with pytest.raises(TypeError, match=message):
+        check_kind(wrong, kind)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])

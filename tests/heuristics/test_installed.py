@@ -179,10 +179,24 @@ def test_a_broken_package_is_named_in_one_sentence_and_harms_no_other(
 
 def test_a_name_that_is_taken_stays_with_its_owner(declare: Declare) -> None:
     declare("bad", "key_norm = bad_code:Theirs", MODULE.format(name="key_norm"))
-    assert heuristics.get("key_norm") is KeyNorm
-    with pytest.warns(UserWarning, match=r"package bad cannot be used: .* must be new, but got"):
+    message = r"package bad cannot be used: .* must be new, but got 'key_norm', which belongs to"
+    with pytest.warns(UserWarning, match=message):
+        assert heuristics.get("key_norm") is KeyNorm
+    assert "bad_code" not in sys.modules
+    with pytest.warns(UserWarning, match=message):
         assert "key_norm" in heuristics.names(TokenHeuristic)
-    assert heuristics.get("key_norm") is KeyNorm
+    with pytest.warns(UserWarning, match=message):
+        assert heuristics.build("key_norm") == KeyNorm()
+
+
+def test_a_class_of_ones_own_may_shadow_a_declared_one_in_silence(
+    declare: Declare, recwarn: pytest.WarningsRecorder
+) -> None:
+    declare("their-a", "norm_a = their_a_code:Theirs", MODULE.format(name="norm_a"))
+    mine = type("Mine", (KeyNorm,), {"__module__": "my_notebook"})
+    heuristics.register("norm_a")(mine)
+    assert heuristics.get("norm_a") is mine
+    assert not recwarn.list
 
 
 def test_two_packages_that_declare_one_name_are_both_named(declare: Declare) -> None:

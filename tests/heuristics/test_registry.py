@@ -131,6 +131,35 @@ def test_a_class_that_needs_arguments_is_refused() -> None:
         register("needy")(Needy)
 
 
+def test_settings_that_would_be_lost_are_refused() -> None:
+    class Plain(TokenHeuristic):
+        def __init__(self, window: int = 8) -> None:
+            self.window = window
+
+        def score(self, view: LayerView) -> Tensor:
+            return view.recent_attention(self.window)
+
+    class Child(ObservationWindow):
+        def __init__(self, window: int = 8, power: float = 2.0) -> None:
+            super().__init__(window)
+
+    with pytest.raises(
+        TypeError, match=r"`Plain` must hold its settings in fields.* takes window\. Make it a fro"
+    ):
+        register("plain")(Plain)
+    with pytest.raises(TypeError, match=r"`Child` must hold .* but takes power\."):
+        register("child")(Child)
+
+
+def test_a_decorator_without_a_name_is_refused() -> None:
+    class Mine(TokenHeuristic):
+        def score(self, view: LayerView) -> Tensor:
+            return view.positions.float()
+
+    with pytest.raises(TypeError, match=r'`name` must be a text, as in @register\("a_name"\), but'):
+        register(Mine)  # type: ignore[arg-type]
+
+
 def test_an_unknown_name_lists_the_known_and_the_nearest() -> None:
     message = r"one of .*baklava, .*'keynorm'\. Did you mean 'key_norm'"
     with pytest.raises(ValueError, match=message):

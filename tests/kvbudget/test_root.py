@@ -1,5 +1,8 @@
 """The public names of the package."""
 
+import subprocess
+import sys
+
 import kvbudget as kvb
 
 PUBLIC = {
@@ -8,6 +11,7 @@ PUBLIC = {
     *("check_profile", "ProfileCheck", "shapley_importance"),
     *("Geometry", "Tokens", "Path", "solve_path", "Solver", "Choice"),
     *("search", "search_plans", "search_front", "constraints", "Mean", "WorstSample", "CVaR"),
+    "testing",
     *("KVBudgetError", "InfeasibleBudget", "UnsupportedModel", "BadFile", "WrongModel"),
 }
 
@@ -24,6 +28,12 @@ def test_a_name_is_the_same_object_everywhere():
     assert kvb.solvers is kvbudget.allocator.solvers
     assert kvb.heuristics is kvbudget.heuristics
     assert kvb.solve is kvbudget.allocator.solve
+
+
+def test_the_kit_needs_no_import_of_its_own():
+    program = "import kvbudget as kvb; print(kvb.testing.check_heuristic.__name__)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    assert done.stdout.split() == [b"check_heuristic"]
 
 
 def test_every_error_is_one_of_ours():

@@ -10,7 +10,7 @@ MAY_IMPORT = {
     "allocator": {"allocator"},
     "heuristics": {"heuristics", "allocator"},
     "kernels": set(),
-    "runtime": {"runtime", "heuristics", "allocator", "kernels"},
+    "runtime": {"runtime", "heuristics", "allocator", "kernels", "__version__"},
 }
 MUST_NOT_IMPORT = {
     "allocator": {"torch", "transformers", "triton"},

@@ -95,11 +95,14 @@ def test_measured_is_what_the_budgeted_model_loses(model, profile, prompts):
     solved = [index for index, is_solved in enumerate(found.is_solved) if is_solved]
     index = solved[1]
     menu = np.array(LEVELS)
-    shares = np.linspace(LEVELS[0], 0.6, 4)
     context = max(map(len, prompts)) - FUTURE
-    plan = allocate(profile, budget=f"{shares[1]:.4%}", context_tokens=context)
+    least = np.floor(LEVELS[0] * context) / context
+    share = np.linspace(least, 0.6, 4)[1]
+    caches = profile.loss[..., 0].size
+    budget = int(share * context * caches) * profile.geometry.bytes_per_token
+    plan = allocate(profile, budget=budget, context_tokens=context)
     fraction = menu[np.abs(menu - plan.kept_fraction[..., None]).argmin(-1)]
-    assert found.kept_fraction[index] == pytest.approx(fraction.mean())
+    assert found.kept_fraction[index] == pytest.approx(plan.kept_fraction.mean())
     assert found.measured[index] == pytest.approx(_measured(model, profile, prompts, fraction))
 
 
@@ -110,11 +113,66 @@ def test_the_same_seed_checks_the_same_plans(model, profile, prompts):
     assert first.predicted != other.predicted
 
 
-def test_another_heuristic_may_be_checked_against(model, profile, prompts):
+def test_another_heuristic_may_be_checked_against_and_is_named(model, profile, prompts):
     one = checked(model, profile, prompts).check
     other = checked(model, profile, prompts, heuristic=SinkRecent()).check
     assert one.predicted == other.predicted
     assert one.measured != other.measured
+    assert (one.heuristic, other.heuristic) == ("", "sink_recent(sinks=4)")
+    assert "tokens chosen by sink_recent(sinks=4)" in str(other)
+    same = checked(model, profile, prompts, heuristic=ObservationWindow(window=8)).check
+    assert same == one
+
+
+@pytest.mark.parametrize("architecture", ["MistralForCausalLM", "Gemma3ForCausalLM"])
+@pytest.mark.parametrize("levels", [(0.02, 0.3, 1.0), (1 / 3, 1.0), (0.7, 1.0)])
+def test_sliding_windows_and_coarse_menus_are_checked_within_what_they_can_hold(
+    architecture, levels, model_of
+):
+    windowed = model_of(architecture)
+    draw = torch.Generator().manual_seed(3)
+    prompts = [torch.randint(3, 97, (n,), generator=draw).tolist() for n in (300, 70)]
+    measured = measure_profile(
+        windowed,
+        prompts[1:],
+        ObservationWindow(window=8),
+        levels=levels,
+        measure="output_error",
+        future_tokens=FUTURE,
+        progress=False,
+    )
+    found = checked(windowed, measured, prompts, plans=6).check
+    assert all(0 < kept <= 1 for kept in found.kept_fraction)
+    assert not found.in_nats
+    assert "worst" not in str(found)
+    if levels[0] < 0.1:
+        drawn = [k for k, s in zip(found.kept_fraction, found.is_solved, strict=True) if not s]
+        assert min(drawn) < 0.5
+
+
+def test_a_plan_that_keeps_everything_loses_nothing_whatever_is_asked(model, profile, prompts):
+    whole = np.ones(profile.loss.shape[:2])
+    assert _measured(model, profile, prompts, whole) == pytest.approx(0.0, abs=1e-9)
+    with pytest.raises(ValueError, match="`future_tokens` must be at least 2"):
+        checked(model, profile, prompts, future_tokens=1)
+
+
+def test_a_profile_that_names_no_heuristic_needs_one(model, profile, prompts):
+    nameless = replace(profile, heuristic="", heuristic_settings=())
+    with pytest.raises(ValueError, match=r"names no token heuristic\. Pass one: check_profile"):
+        checked(model, nameless, prompts)
+    assert checked(model, nameless, prompts, heuristic=SinkRecent()).check.heuristic
+
+
+def test_a_profile_of_one_level_leaves_nothing_to_choose(model, profile, prompts):
+    one = replace(
+        profile,
+        loss=profile.loss[..., -1:],
+        sample_loss=profile.sample_loss[..., -1:],
+        kept_fraction=profile.kept_fraction[-1:],
+    )
+    with pytest.raises(ValueError, match="at least 2 levels"):
+        checked(model, one, prompts)
 
 
 def test_the_model_is_as_before(model, profile, prompts):

@@ -1,5 +1,6 @@
 """A measurement that was killed goes on where it was, and never with losses of something else."""
 
+import copy
 import re
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from kvbudget import BadFile
 from kvbudget import heuristics as H
+from kvbudget.allocator import DEFAULT_LEVELS
 from kvbudget.runtime import calibration, checkpoint, measure_profile
 from kvbudget.runtime.checkpoint import Checkpoint
 from kvbudget.runtime.distributed import Ranks
@@ -140,8 +142,8 @@ def test_what_was_measured_before_an_error_is_kept(
         ({"heuristic": H.ObservationWindow()}, r"heuristic \(key_norm\(.*observation_window\("),
         ({"kind": "output_error"}, r"measure \(AttentionMass\(\), here OutputError\(\)\)"),
         ({"levels": (0.2, 1.0)}, "menu of levels"),
-        ({"future_tokens": 7}, "set of prompts"),
-        ({"prompts": [[5] * 40]}, "set of prompts"),
+        ({"future_tokens": 7}, "set of prompts; name another file"),
+        ({"prompts": [[5] * 40]}, "set of prompts; name another file"),
         ({"architecture": "Qwen3ForCausalLM"}, "model .*Llama.* here .*Qwen3"),
     ],
 )
@@ -164,6 +166,65 @@ def test_a_model_with_other_weights_is_another_model(tmp_path, model_of, prompts
         model.model.layers[1].mlp.up_proj.weight += 0.01
     with pytest.raises(BadFile, match="made for another set of weights"):
         measure(model, prompts, place)
+
+
+def test_any_part_of_a_weight_counts(tmp_path, model_of, prompts):
+    place = tmp_path / "profile.ckpt.safetensors"
+    model = model_of("LlamaForCausalLM")
+    measure(model, prompts, place)
+    with torch.no_grad():
+        model.model.layers[2].self_attn.q_proj.weight[8:] *= 2
+    with pytest.raises(BadFile, match="made for another set of weights; name another file"):
+        measure(model, prompts, place)
+
+
+def test_a_model_that_computes_otherwise_is_another_model(tmp_path, prompts):
+    place = tmp_path / "profile.ckpt.safetensors"
+    model = a_llama()
+    measure(model, prompts, place)
+    other = copy.deepcopy(model.config)
+    other.rope_parameters = {"rope_type": "default", "rope_theta": 500.0}
+    turned = LlamaForCausalLM(other).eval()
+    turned.load_state_dict(model.state_dict())
+    with pytest.raises(BadFile, match="made for another model config; name another file"):
+        measure(turned, prompts, place)
+
+
+def test_a_model_that_was_saved_and_read_is_the_same_model(tmp_path, prompts, measured_prompts):
+    place = tmp_path / "profile.ckpt.safetensors"
+    made = a_llama()
+    made.config.name_or_path = str(tmp_path / "llama")
+    measure(made, prompts, place)
+    made.save_pretrained(tmp_path / "llama")
+    for implementation in ("eager", "sdpa"):
+        read = LlamaForCausalLM.from_pretrained(
+            tmp_path / "llama", attn_implementation=implementation
+        )
+        measure(read.eval(), prompts, place)
+    assert len(measured_prompts) == len(prompts)
+
+
+@pytest.mark.parametrize("changed", ["__version__", "LABEL_SAMPLES"])
+def test_losses_of_another_kvbudget_are_not_mixed_in(
+    tmp_path, model_of, prompts, monkeypatch, changed
+):
+    place = tmp_path / "profile.ckpt.safetensors"
+    measure(model_of("LlamaForCausalLM"), prompts, place)
+    monkeypatch.setattr(calibration, changed, 9)
+    with pytest.raises(BadFile, match=r"another version of kvbudget \(.*, here .*9"):
+        measure(model_of("LlamaForCausalLM"), prompts, place)
+
+
+def test_it_says_how_many_prompts_are_known(tmp_path, model_of, prompts, capsys):
+    place = tmp_path / "profile.ckpt.safetensors"
+    said = []
+    for _ in range(2):
+        measure_profile(model_of("LlamaForCausalLM"), prompts, H.KeyNorm(), checkpoint=place)
+        said.append(capsys.readouterr().err)
+    assert "prompts are in the checkpoint" not in said[0]
+    assert "4 of 4 prompts are in the checkpoint." in said[1]
+    measure(model_of("LlamaForCausalLM"), prompts, place, levels=DEFAULT_LEVELS, kind=None)
+    assert not capsys.readouterr().err
 
 
 def test_a_file_that_is_no_checkpoint_is_refused(tmp_path, model_of, prompts):
@@ -196,6 +257,9 @@ def test_losses_of_several_processes_are_read_by_any_number_of_them(tmp_path):
         found = Checkpoint(place, IDENTITY, ranks).read()
         assert sorted(found) == [0, 1, 4, 7]
         assert all(np.array_equal(loss, loss_of(prompt)) for prompt, loss in found.items())
+    (tmp_path / "a[1].rank.safetensors").write_bytes(b"a ranking of somebody else's")
+    (tmp_path / "a[1].ranking.safetensors").write_bytes(b"a ranking of somebody else's")
+    assert len(Checkpoint(place, IDENTITY).read()) == 4
     with pytest.raises(BadFile, match=r"rank0.*another heuristic \(b, here c\); name another file"):
         Checkpoint(place, {**IDENTITY, "heuristic": "c"}).read()
 

@@ -1,6 +1,11 @@
 """Importance measured on models: what a cache heuristic is shown, and what becomes of it."""
 
+import inspect
+import subprocess
+import sys
+import textwrap
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -184,3 +189,16 @@ def test_the_retrieval_head_of_the_shipped_model_stands_out(name):
     importance = measure_importance(model, [maker.needles(1).ids], H.build(name), progress=False)
     assert np.unravel_index(importance.argmax(), importance.shape) == (4, 0)
     assert importance.max() > 0.5 * importance.sum()
+
+
+def test_the_example_runs_as_it_is_written():
+    shown = inspect.getdoc(measure_importance).split(":\n\n")[1].split("Memory is")[0]
+    program = (
+        "from tests.runtime.conftest import build_model\n"
+        "model, prompts = build_model('LlamaForCausalLM'), [list(range(3, 67))]\n"
+        f"{textwrap.dedent(shown)}"
+        "assert (solver.importance == importance).all()\n"
+        "assert profile.loss.shape[:2] == importance.shape\n"
+    )
+    folder = Path(__file__).parents[2]
+    subprocess.run([sys.executable, "-c", program], cwd=folder, check=True)

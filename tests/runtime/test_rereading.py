@@ -280,6 +280,19 @@ def test_a_mask_that_cannot_tell_padding_is_refused(model, plan):
         model(draw(1, PROMPT), attention_mask=mask, past_key_values=cache)
 
 
+@pytest.mark.parametrize("tokens", [PROMPT - 1, PROMPT + 1])
+def test_a_mask_of_another_length_is_refused(model, plan, tokens):
+    mask = torch.ones(1, tokens, dtype=torch.long)
+    message = rf"one entry per token .* \[1, 60\], but got \[1, {tokens}"
+    with (
+        pytest.warns(UserWarning, match="never used"),
+        torch.inference_mode(),
+        budgeted(model, plan, KVZip()) as cache,
+        pytest.raises(ValueError, match=message),
+    ):
+        model(draw(1, PROMPT), attention_mask=mask, past_key_values=cache)
+
+
 def test_a_part_of_the_model_cannot_be_called_alone(model, plan):
     with (
         torch.inference_mode(),

@@ -1,5 +1,6 @@
 """What a running heuristic remembers follows its tokens through the whole life of a cache."""
 
+import copy
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar
@@ -7,7 +8,15 @@ from typing import ClassVar
 import pytest
 import torch
 
-from kvbudget.heuristics import HeavyHitter, KeyNorm, ObservationWindow, RunningHeuristic
+from kvbudget.allocator import KVBudgetError
+from kvbudget.heuristics import (
+    CriticalKV,
+    HeavyHitter,
+    KeyNorm,
+    KVZip,
+    ObservationWindow,
+    RunningHeuristic,
+)
 from kvbudget.runtime import budgeted, geometry_of
 from kvbudget.runtime.recent_queries import QUERIES_REMEMBERED, RecentQueries
 
@@ -36,11 +45,17 @@ def model(model_of):
 
 
 @pytest.fixture
-def plan(model, plan_for):
-    """Uneven caches that lose tokens in the prompt and again while decoding."""
+def tight(model, plan_for):
+    """Makes plans of uneven caches that lose tokens in the prompt and again while decoding."""
     geometry = geometry_of(model)
     capacity = torch.arange(geometry.layers * geometry.kv_heads).view(geometry.layers, -1) % 3
-    return plan_for(geometry, (24 + 3 * capacity).numpy(), PROMPT * 2 + NEW, 4)
+    return lambda rows: plan_for(geometry, (24 + 3 * capacity).numpy(), PROMPT * 2 + NEW, rows)
+
+
+@pytest.fixture
+def plan(tight):
+    """A plan for one sequence."""
+    return tight(1)
 
 
 def stores(cache):
@@ -51,18 +66,20 @@ HOWS = [{}, {"num_beams": 3}, {"prefill_chunk_size": 9}, {"prefill_chunk_size": 
 
 
 @pytest.mark.parametrize("how", HOWS, ids=str)
-def test_every_query_is_counted_once_for_every_token_it_could_see(model, plan, how):
+def test_every_query_is_counted_once_for_every_token_it_could_see(model, tight, how):
+    plan = tight(how.get("num_beams", 1))
     tokens = torch.randint(3, 97, (1, PROMPT), generator=torch.Generator().manual_seed(1))
     with budgeted(model, plan, Sighted()) as cache:
         model.generate(tokens, do_sample=False, max_new_tokens=NEW, **how, past_key_values=cache)
         for store in stores(cache):
             counted, column = store.state.unbind(-1)
-            assert len(store.state) > 0
+            assert 0 < store.lengths.max() <= 30
             assert torch.equal(column, store.positions.float())
             assert torch.equal(counted, store.tail_first - column)
 
 
-def test_padding_and_batches_change_no_count(model, plan):
+def test_padding_and_batches_change_no_count(model, tight):
+    plan = tight(2)
     tokens = torch.randint(3, 97, (2, PROMPT), generator=torch.Generator().manual_seed(2))
     mask = torch.ones_like(tokens)
     mask[1, :7] = 0
@@ -97,9 +114,6 @@ def test_heavy_hitters_of_a_whole_life_equal_a_simulation(model, plan):
     with torch.inference_mode(), budgeted(model, plan, HeavyHitter()) as cache:
         model(tokens[:, :PROMPT], past_key_values=cache)
         layer = cache.stack.layers[0]
-        assert layer.store is not None
-        before = layer.store.state.clone()
-        columns = [held.clone() for held in layer.store.kept_positions()[0]]
         first = layer.seen_tokens
         while layer.store.tail_first == first:
             at = layer.seen_tokens
@@ -109,11 +123,12 @@ def test_heavy_hitters_of_a_whole_life_equal_a_simulation(model, plan):
                 tail_keys = layer.store.tail_keys[0, :, : layer.store.tail_tokens].clone()
                 keys = layer.store.keys.clone()
                 offsets = layer.store.offsets.tolist()
+                before, columns = layer.store.state.clone(), layer.store.positions.long()
         group = queries.shape[0] // layer.store.kv_heads
         decoded = tail_keys.shape[1]
         for head, (start, end) in enumerate(pairwise(offsets)):
             held = torch.cat([keys[start:end], tail_keys[head]])
-            place = torch.cat([columns[head], torch.arange(first, first + decoded)])
+            place = torch.cat([columns[start:end], torch.arange(first, first + decoded)])
             total = torch.cat([before[start:end, 0], torch.zeros(decoded)])
             for step in range(decoded):
                 at = queries.shape[1] - decoded + step
@@ -160,3 +175,98 @@ def test_recent_queries_are_the_newest_of_all_that_were_not_taken_back():
     assert recent.unseen == 0
     recent.select_rows(torch.tensor([1, 1, 0]))
     assert torch.equal(recent.all(), told[[1, 1, 0], :, -QUERIES_REMEMBERED:])
+
+
+@pytest.mark.parametrize("accepted", [0, 1, 3, 6])
+def test_a_draft_that_is_taken_back_counts_as_if_it_had_never_been(model, plan, accepted):
+    """Full caches: the draft is read as a block, cut, and then partly refused."""
+    draw = torch.Generator().manual_seed(6)
+    tokens = torch.randint(3, 97, (1, PROMPT + 40), generator=draw)
+    with torch.inference_mode(), budgeted(model, plan, Sighted()) as cache:
+        model(tokens[:, :PROMPT], past_key_values=cache)
+        for step in range(5):
+            at = cache.get_seq_length()
+            model(tokens[:, at : at + 6], past_key_values=cache)
+            if accepted < 6:
+                cache.crop(accepted - 6)
+            assert cache.get_seq_length() == PROMPT + accepted * (step + 1)
+        for layer in cache.stack.layers:
+            layer._make_room(layer.store, 1)
+            counted, column = layer.store.state.unbind(-1)
+            assert torch.equal(counted, layer.store.tail_first - column)
+            assert layer._prompt_columns == PROMPT
+
+
+def test_a_cache_cropped_to_nothing_is_as_new(model, plan):
+    tokens = torch.randint(3, 97, (1, PROMPT), generator=torch.Generator().manual_seed(7))
+    kept = []
+    for crop in (False, True):
+        with torch.inference_mode(), budgeted(model, plan, KVZip()) as cache:
+            if crop:
+                model(tokens.flip(1), past_key_values=cache)
+                cache.crop(-PROMPT)
+            model(tokens, past_key_values=cache)
+            kept.append([cache.kept_positions(layer)[0] for layer in range(3)])
+    for fresh, used in zip(*kept, strict=True):
+        assert all(torch.equal(one, other) for one, other in zip(fresh, used, strict=True))
+
+
+def test_a_failure_while_caches_shrink_leaves_no_half_counted_cache(model, tight):
+    plan = tight(4)
+
+    class Broken(Exception):
+        """Something inside a heuristic."""
+
+    @dataclass(frozen=True, slots=True)
+    class Failing(Sighted):
+        calls: list
+
+        def observe(self, view):
+            self.calls.append(view.new)
+            if len(self.calls) == 4:
+                raise Broken
+            return view.known_state(2)
+
+    tokens = torch.randint(3, 97, (1, PROMPT), generator=torch.Generator().manual_seed(8))
+    with torch.inference_mode(), budgeted(model, plan, Failing([])) as cache:
+        model(tokens, past_key_values=cache)
+        with pytest.raises(Broken):
+            cache.batch_repeat_interleave(4)
+        with pytest.raises(KVBudgetError, match="broke off"):
+            model(tokens[:, :1].expand(4, -1), past_key_values=cache)
+
+
+def test_copies_of_a_cache_share_the_weights_of_the_model(model, plan):
+    tokens = torch.randint(3, 97, (1, PROMPT), generator=torch.Generator().manual_seed(9))
+    with torch.inference_mode(), budgeted(model, plan, CriticalKV()) as cache:
+        model(tokens, past_key_values=cache)
+        layers = (cache.stack.layers[1], copy.deepcopy(cache).stack.layers[1])
+        ours, theirs = (layer._output_weight() for layer in layers)
+        assert ours.untyped_storage().data_ptr() == theirs.untyped_storage().data_ptr()
+        weight = model.model.layers[1].self_attn.o_proj.weight
+        assert ours.untyped_storage().data_ptr() == weight.untyped_storage().data_ptr()
+
+
+def test_a_token_decoded_behind_an_accepted_draft_is_taken_back_by_itself(model, plan):
+    tokens = torch.randint(3, 97, (1, PROMPT + 20), generator=torch.Generator().manual_seed(10))
+    with torch.inference_mode(), budgeted(model, plan, Sighted()) as cache:
+        model(tokens[:, :PROMPT], past_key_values=cache)
+        model(tokens[:, PROMPT : PROMPT + 6], past_key_values=cache)
+        model(tokens[:, PROMPT + 6 : PROMPT + 7], past_key_values=cache)
+        cache.crop(-1)
+        model(tokens[:, PROMPT + 6 : PROMPT + 7], past_key_values=cache)
+        for layer in cache.stack.layers:
+            layer._make_room(layer.store, layer.store.free_tail + 1)
+            counted, column = layer.store.state.unbind(-1)
+            assert torch.equal(counted, layer.store.tail_first - column)
+
+
+def test_queries_of_refused_tokens_are_forgotten(model, plan):
+    tokens = torch.randint(3, 97, (1, PROMPT + 6), generator=torch.Generator().manual_seed(11))
+    with torch.inference_mode(), budgeted(model, plan, ObservationWindow()) as cache:
+        model(tokens[:, :PROMPT], past_key_values=cache)
+        model(tokens[:, PROMPT:], past_key_values=cache)
+        drafts = [layer._recent.all()[:, :, -6:].clone() for layer in cache.stack.layers]
+        cache.crop(-4)
+        for layer, draft in zip(cache.stack.layers, drafts, strict=True):
+            assert torch.equal(layer._recent.all()[:, :, -2:], draft[:, :, :2])

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from kvbudget.heuristics.measures import Measure
 
 MEASURED = 0
+DEFAULT_MEASURE = "divergence"
 
 
 def profile(
@@ -31,12 +32,13 @@ def profile(
         ),
     ] = "observation_window",
     measure: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="What counts as loss: divergence (nats per token), ablation (the same without "
-            "an estimate, slow), output_error or attention_mass (both without a backward pass)."
+            "an estimate, slow), output_error or attention_mass (both without a backward pass).",
+            show_default=DEFAULT_MEASURE,
         ),
-    ] = "divergence",
+    ] = None,
     importance: Annotated[
         str | None,
         typer.Option(
@@ -81,12 +83,16 @@ def profile(
     check_can_write(out)
     if checkpoint is not None:
         check_can_write(checkpoint, "--checkpoint")
+        if checkpoint.resolve() == out.resolve():
+            raise ValueError(f"`--checkpoint` must not be the file of `--out`, but both are {out}.")
         if importance is not None:
             raise ValueError("`--checkpoint` is for measured losses: leave out `--importance`.")
+    if measure is not None and importance is not None:
+        raise ValueError("`--measure` is for measured losses: leave out `--importance`.")
     measured = _measure(
         model,
         token_heuristic_named(heuristic),
-        measure_named(measure),
+        measure_named(DEFAULT_MEASURE if measure is None else measure),
         None if importance is None else cache_heuristic_named(importance),
         Sample(text, context, samples),
         checkpoint,

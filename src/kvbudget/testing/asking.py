@@ -44,6 +44,19 @@ def asked(heuristic: object, what: str, question: Callable[[View], Answer], view
         raise AssertionError(blame(heuristic, what, raised(error))) from error
 
 
+def raw_answer(heuristic: object, what: str, method: str, view: object) -> Tensor:
+    """Call a method that must return a tensor, before the runtime makes anything of it.
+
+    Raises:
+        AssertionError: If it fails, or returns something else.
+    """
+    answer: object = asked(heuristic, what, getattr(heuristic, method), view)
+    if not isinstance(answer, Tensor):
+        fault = f"`{method}` returns a {type(answer).__name__}, not a torch.Tensor"
+        raise AssertionError(blame(heuristic, what, fault))
+    return answer
+
+
 def scores_of(heuristic: TokenHeuristic, example: ViewExample, *, at_once: bool = False) -> Tensor:
     """Scores as the runtime takes them, [batch, kv_heads, tokens].
 

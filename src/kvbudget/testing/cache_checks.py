@@ -7,7 +7,7 @@ import torch
 from kvbudget.heuristics import CacheHeuristic, CacheView
 
 from .answers import require
-from .asking import asked, blame, importance_of, require_equal, require_near
+from .asking import blame, importance_of, raw_answer, require_equal, require_near
 from .views import (
     KINDS,
     KV_HEADS,
@@ -29,7 +29,7 @@ def importance_is_one_float32_per_cache(heuristic: CacheHeuristic) -> None:
     """Finite and never negative, whatever the layer is like."""
     for kind, change in KINDS.items():
         name = PROMPT + kind
-        found = asked(heuristic, name, heuristic.importance, cache_view(**change))
+        found = raw_answer(heuristic, name, "importance", cache_view(**change))
         fault = (
             f"`importance` returns {list(found.shape)} of {found.dtype}, not [{KV_HEADS}] of "
             "torch.float32"
@@ -114,7 +114,7 @@ def half_precision_weighs_in_float32(heuristic: CacheHeuristic) -> None:
     for dtype in (torch.float16, torch.bfloat16):
         name = f"{PROMPT} in {dtype}"
         half = _to(cache_view(), dtype)
-        raw = asked(heuristic, name, heuristic.importance, half)
+        raw = raw_answer(heuristic, name, "importance", half)
         fault = f"`importance` returns {raw.dtype} instead of torch.float32"
         require(raw.dtype == torch.float32, blame(heuristic, name, fault))
         found, wanted = (

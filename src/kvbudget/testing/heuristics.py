@@ -7,6 +7,8 @@ from typing import Any
 from kvbudget.heuristics import (
     CacheHeuristic,
     Heuristic,
+    ProbeHeuristic,
+    RereadingHeuristic,
     RunningHeuristic,
     TokenHeuristic,
     register,
@@ -18,6 +20,7 @@ from kvbudget.heuristics.registry import build
 from .answers import raised, require
 from .cache_checks import CACHE_CHECKS
 from .frozen import require_frozen_value
+from .prompt_checks import PROBE_CHECKS, REREADING_CHECKS
 from .running_checks import RUNNING_CHECKS
 from .token_checks import TOKEN_CHECKS
 
@@ -67,7 +70,8 @@ def heuristic_checks(kind: type) -> tuple[HeuristicCheck, ...]:
 
     Args:
         kind: The class to be tested, or the kind that it extends: ``TokenHeuristic``,
-            ``RunningHeuristic`` or ``CacheHeuristic``.
+            ``RunningHeuristic``, ``RereadingHeuristic``, ``CacheHeuristic`` or
+            ``ProbeHeuristic``.
 
     Raises:
         TypeError: If it is no heuristic.
@@ -76,10 +80,7 @@ def heuristic_checks(kind: type) -> tuple[HeuristicCheck, ...]:
         raise TypeError(
             f"`kind` must be a subclass of TokenHeuristic or CacheHeuristic, but got {kind!r:.80}."
         )
-    functions: tuple[Callable[[Any], None], ...] = CACHE_CHECKS
-    if issubclass(kind, TokenHeuristic):
-        running = RUNNING_CHECKS if issubclass(kind, RunningHeuristic) else ()
-        functions = (*TOKEN_CHECKS, *running)
+    functions = [each for base, checks in CHECKS if issubclass(kind, base) for each in checks]
     return tuple(HeuristicCheck(each) for each in (*COMMON_CHECKS, *functions))
 
 
@@ -104,4 +105,11 @@ def its_settings_can_be_written_to_a_file(heuristic: Heuristic) -> None:
 COMMON_CHECKS: tuple[Callable[[Heuristic], None], ...] = (
     it_is_a_frozen_value_that_needs_no_arguments,
     its_settings_can_be_written_to_a_file,
+)
+CHECKS: tuple[tuple[type, tuple[Callable[[Any], None], ...]], ...] = (
+    (TokenHeuristic, TOKEN_CHECKS),
+    (RunningHeuristic, RUNNING_CHECKS),
+    (RereadingHeuristic, REREADING_CHECKS),
+    (CacheHeuristic, CACHE_CHECKS),
+    (ProbeHeuristic, PROBE_CHECKS),
 )

@@ -9,7 +9,7 @@ from torch import Tensor
 from kvbudget.heuristics import LayerView, RunningHeuristic, checked_scores, observed
 
 from .answers import require
-from .asking import asked, blame, require_equal, require_near, shown_in_blocks
+from .asking import asked, blame, raw_answer, require_equal, require_near, shown_in_blocks
 from .views import (
     BATCH,
     KV_HEADS,
@@ -36,7 +36,7 @@ def its_state_is_finite_float32_for_every_place(heuristic: RunningHeuristic) -> 
     """One number per place and channel, whatever the layer is like."""
     wanted = (BATCH, KV_HEADS, TOKENS, heuristic.channels)
     for example in (*prompts(), *decodings(), *without_queries()):
-        state = asked(heuristic, example.name, heuristic.observe, example.view)
+        state = raw_answer(heuristic, example.name, "observe", example.view)
         answer = f"{list(state.shape)} of {state.dtype}"
         fault = f"`observe` returns {answer}, not {list(wanted)} of torch.float32"
         right = tuple(state.shape) == wanted and state.dtype == torch.float32
@@ -55,7 +55,7 @@ def its_state_is_float32_on_the_device_of_the_view(heuristic: RunningHeuristic) 
         names = ("keys", "values", "queries", "output_weight")
         half = changed(view, lambda _, each: each.bfloat16(), names)
         # a tensor made on the CPU cannot be mixed with one on the meta device
-        state = asked(heuristic, name, heuristic.observe, half)
+        state = raw_answer(heuristic, name, "observe", half)
         fault = f"`observe` returns {state.dtype} on {state.device.type}, not torch.float32 on meta"
         right = state.dtype == torch.float32 and state.device.type == "meta"
         require(right, blame(heuristic, name, fault))
@@ -66,11 +66,11 @@ def the_same_queries_give_the_same_state(heuristic: RunningHeuristic) -> None:
     for example in (prompts()[0], decodings()[0]):
         view, name = example.view, example.name
         before = {field: each.clone() for field, each in tensors_of(view).items()}
-        first = asked(heuristic, name, heuristic.observe, view)
+        first = raw_answer(heuristic, name, "observe", view)
         for field, each in before.items():
             fault = f"`observe` changes `{field}` of the view"
             require_equal(heuristic, name, getattr(view, field), each, fault)
-        second = asked(heuristic, name, heuristic.observe, view)
+        second = raw_answer(heuristic, name, "observe", view)
         require_equal(heuristic, name, first, second, "it observes differently each time")
 
 
@@ -94,7 +94,7 @@ def no_query_changes_nothing(heuristic: RunningHeuristic) -> None:
         view = example.view
         before = asked(heuristic, example.name, partial(_state, heuristic, []), view)
         nobody = replace(view.newest(0), state=before)
-        after = asked(heuristic, example.name, heuristic.observe, nobody)
+        after = raw_answer(heuristic, example.name, "observe", nobody)
         held = view.valid
         fault = "its state changes without a query"
         require_equal(heuristic, example.name, after[held], before[held], fault)
@@ -130,7 +130,7 @@ def sequences_can_be_reordered_as_beams_are(heuristic: RunningHeuristic) -> None
     start = replace(example.view, state=state)
     after = changed(start, lambda _, each: each[beams], (*PER_PLACE, "queries", "state"))
     rest = (after.newest(TOKENS - middle), start.newest(TOKENS - middle))
-    found, wanted = (asked(heuristic, example.name, heuristic.observe, each) for each in rest)
+    found, wanted = (raw_answer(heuristic, example.name, "observe", each) for each in rest)
     fault = "its state does not follow sequences that are reordered"
     require_near(heuristic, example.name, found, wanted[beams], fault)
 

@@ -16,7 +16,7 @@ from kvbudget.heuristics import (
 )
 
 from .answers import require
-from .asking import asked, blame, require_equal, require_near, scores_of, shown
+from .asking import asked, blame, raw_answer, require_equal, require_near, scores_of, shown
 from .largest_tensor import LargestTensor
 from .views import (
     BATCH,
@@ -51,7 +51,7 @@ def scores_are_one_finite_float32_per_place(heuristic: TokenHeuristic) -> None:
         name = example.name
         # where no query was shown there is no state yet
         view = shown(heuristic, example) if example.view.new else example.view
-        scores = asked(heuristic, name, heuristic.score, view)
+        scores = raw_answer(heuristic, name, "score", view)
         answer = f"{list(scores.shape)} of {scores.dtype}"
         wanted = scores.shape == (BATCH, KV_HEADS, TOKENS) and scores.dtype == torch.float32
         fault = f"`score` returns {answer}, not [{BATCH}, {KV_HEADS}, {TOKENS}] of torch.float32"
@@ -77,11 +77,11 @@ def the_same_view_gets_the_same_scores_and_is_left_alone(heuristic: TokenHeurist
         view = shown(heuristic, example)
         before = {name: each.clone() for name, each in tensors_of(view).items()}
         generator = torch.get_rng_state()
-        first = asked(heuristic, example.name, heuristic.score, view)
+        first = raw_answer(heuristic, example.name, "score", view)
         for name, each in before.items():
             fault = f"it changes `{name}` of the view"
             require_equal(heuristic, example.name, getattr(view, name), each, fault)
-        second = asked(heuristic, example.name, heuristic.score, view)
+        second = raw_answer(heuristic, example.name, "score", view)
         require_equal(heuristic, example.name, first, second, "it scores differently each time")
         fault = "it draws from torch's generator; use one of its own"
         require_equal(heuristic, example.name, torch.get_rng_state(), generator, fault)
@@ -155,7 +155,7 @@ def half_precision_loses_nothing_on_the_way(heuristic: TokenHeuristic) -> None:
             half = changed(example.view, partial(_to, dtype), names)
             same = changed(half, partial(_to, torch.float32), names)
             view, name = shown(heuristic, example.of(half)), f"{example.name} in {dtype}"
-            raw = asked(heuristic, name, heuristic.score, view)
+            raw = raw_answer(heuristic, name, "score", view)
             fault = f"`score` returns {raw.dtype} instead of torch.float32"
             require(raw.dtype == torch.float32, blame(heuristic, name, fault))
             found, wanted = (scores_of(heuristic, example.of(each)) for each in (half, same))
@@ -174,7 +174,7 @@ def scores_stay_on_the_device_of_the_view(heuristic: TokenHeuristic) -> None:
         # a tensor made on the CPU cannot be mixed with one on the meta device
         elsewhere = changed(view, partial(_to, "meta"), tuple(tensors_of(view)))
         elsewhere = replace(elsewhere, rotation=Rotation(torch.ones(2, device="meta")))
-        scores = asked(heuristic, name, heuristic.score, elsewhere)
+        scores = raw_answer(heuristic, name, "score", elsewhere)
         fault = f"scores are on {scores.device}"
         require(scores.device.type == "meta", blame(heuristic, name, fault))
 

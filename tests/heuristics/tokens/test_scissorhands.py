@@ -1,6 +1,7 @@
 """Counts of queries that gave less than an even share."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -52,6 +53,23 @@ def test_scores_are_minus_the_counts_over_the_last_queries(
     scores = heuristic.score(show(heuristic, view, cut, 30 - cut))
     wanted = counts(view, dense_attention(view), history)
     assert torch.equal(scores[view.valid], wanted[view.valid])
+
+
+def test_bits_are_exact_under_autocast_and_other_default_dtypes(
+    make_view: MakeView, show: Show, dense_attention: Oracle
+) -> None:
+    view = make_view(tokens=30)
+    wanted = counts(view, dense_attention(view), 400)[view.valid]
+    before = show(Scissorhands(), view, 7, 23)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        after = show(Scissorhands(), replace(before.newest(0), state=before.state))
+    assert torch.equal(after.state, before.state)
+    torch.set_default_dtype(torch.float64)
+    try:
+        double = show(Scissorhands(), view, 7, 23)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(Scissorhands().score(double)[view.valid], wanted)
 
 
 @pytest.mark.parametrize("history", [400, 408])

@@ -52,6 +52,21 @@ def test_a_measurement_goes_on_from_its_checkpoint(run, models, tmp_path, monkey
     assert "leave out `--importance`" in weighed.err
 
 
+def test_the_checkpoint_is_not_the_profile(run, models, tmp_path):
+    options = ("--checkpoint", tmp_path / "one.safetensors", "--out", "one.safetensors")
+    done = run("profile", "--model", models / "llama", *SMALL, *options)
+    assert done.code == 2
+    assert "`--checkpoint` must not be the file of `--out`" in done.err
+    assert not (tmp_path / "one.safetensors").exists()
+
+
+def test_a_measure_that_would_not_be_used_is_refused(run, models):
+    options = ("--importance", "baklava", "--measure", "divergence")
+    done = run("profile", "--model", models / "llama", *SMALL, *options)
+    assert done.code == 2
+    assert "`--measure` is for measured losses: leave out `--importance`" in done.err
+
+
 def test_a_published_rule_can_weigh_the_caches(run, models, tmp_path):
     done = run("profile", "--model", models / "llama", *SMALL, "--importance", "baklava")
     assert done.code == 0

@@ -332,6 +332,15 @@ def test_an_honest_heuristic_passes_each_check(
     assert_holds(good)
 
 
+@pytest.mark.parametrize("answer", [None, 1.0], ids=str)
+@pytest.mark.parametrize("make", [token, running, cache])
+def test_an_answer_that_is_no_tensor_fails_in_one_sentence(make: Any, answer: Any) -> None:
+    bad = make("Nothing", lambda _: answer)
+    for check in heuristic_checks(type(bad))[2:]:
+        with pytest.raises(AssertionError, match=r"^Nothing failed: .*Tensor, but|not a torch.T"):
+            check(bad)
+
+
 def test_other_settings_can_be_tested_too() -> None:
     assert check_heuristic(ValueNorm(order=1.0)) is None
 

@@ -2,25 +2,21 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import cast
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from kvbudget import heuristics
-from kvbudget.allocator import Certificate, Plan, Problem, Profile, ProfileCheck, solve
+from kvbudget.allocator import Plan, Problem, Profile, ProfileCheck, solve
 from kvbudget.allocator.settings import call_text
 from kvbudget.allocator.solvers import Hull
 from kvbudget.heuristics import TokenHeuristic, check_kind, measures, name_of, settings_of
 
-from .prompts import LEAST_FUTURE_TOKENS, Prompt, future_length, prompt_ids
-from .replay import mean_divergence
-from .session import budgeted, check_same_model, geometry_of
-from .watching import evaluating, input_device
+from .plan_trial import LEAST_FUTURE_TOKENS, PlanTrial, trial_plan
+from .prompts import Prompt, future_length, prompt_ids
+from .session import check_same_model, geometry_of, named_heuristic
+from .watching import evaluating
 
 PLANS = 60
 KEPT = (0.05, 0.6)
@@ -91,9 +87,8 @@ def check_profile(
     if len(profile.kept_fraction) < 2:
         raise ValueError("`profile` must have at least 2 levels to choose from, but has 1.")
     found = prompt_ids(model, prompts, tokenizer)
-    split = [(ids, future_length(ids, future_tokens, LEAST_FUTURE_TOKENS)) for ids in found]
-    longest = max(len(ids) - future for ids, future in split)
-    menu = _Menu(profile, longest)
+    contexts = [len(ids) - future_length(ids, future_tokens, LEAST_FUTURE_TOKENS) for ids in found]
+    menu = _Menu(profile, max(contexts))
     check_same_model(menu.plan(menu.choice(menu.most, False)), geometry_of(model))
     choosing, its_name = _heuristic(profile, heuristic)
     choices = [*menu.solved(plans - plans // 2), *menu.drawn(plans // 2, seed)]
@@ -101,58 +96,24 @@ def check_profile(
     with (
         evaluating(model),
         tqdm(
-            total=len(choices) * len(split), desc="checking", unit="run", disable=not progress
+            total=len(choices) * len(found), desc="checking", unit="run", disable=not progress
         ) as bar,
     ):
-        for ids, future in split:
-            runner = _Runner.of(model, ids, future)
+        for ids, context in zip(found, contexts, strict=True):
+            trial, menu = PlanTrial.of(model, ids, future_tokens), _Menu(profile, context)
             for index, choice in enumerate(choices):
-                plan = _Menu(profile, len(ids) - future).plan(choice)
-                total[index] += runner.divergence(plan, choosing)
+                total[index] += trial.divergence(menu.plan(choice), choosing)
                 bar.update()
     check = ProfileCheck(
         predicted=tuple(choice.loss for choice in choices),
-        measured=tuple((total / len(split)).tolist()),
+        measured=tuple((total / len(found)).tolist()),
         kept_fraction=tuple(choice.kept for choice in choices),
         is_solved=tuple(choice.is_solved for choice in choices),
-        prompts=len(split),
+        prompts=len(found),
         in_nats=profile.measure in measures.names() and measures.get(profile.measure).in_nats,
         heuristic=its_name,
     )
     return replace(profile, check=check)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Runner:
-    """Runs one prompt with one plan after the other.
-
-    Args:
-        model: The model to run.
-        context: Token ids that are read and then cut, [1, context].
-        future: Token ids that ask, [1, future].
-        expected: Logits of the full cache at the future tokens, [future, vocabulary].
-    """
-
-    model: PreTrainedModel
-    context: Tensor
-    future: Tensor
-    expected: Tensor
-
-    @classmethod
-    @torch.inference_mode()
-    def of(cls, model: PreTrainedModel, ids: list[int], future: int) -> "_Runner":
-        """Read the prompt with the full cache."""
-        tokens = torch.tensor([ids], device=input_device(model))
-        logits = model(tokens, use_cache=False, logits_to_keep=future).logits[0]
-        return cls(model, tokens[:, :-future], tokens[:, -future:], logits)
-
-    @torch.inference_mode()
-    def divergence(self, plan: Plan, heuristic: TokenHeuristic) -> float:
-        """What the model loses with a plan, nats per future token."""
-        with budgeted(self.model, plan, heuristic) as cache:
-            self.model(self.context, past_key_values=cache, logits_to_keep=1)
-            logits = self.model(self.future, past_key_values=cache).logits[0]
-        return float(mean_divergence(self.expected, logits))
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,20 +174,8 @@ class _Menu:
 
     def plan(self, choice: _Choice) -> Plan:
         """A plan that cuts the context to the chosen levels."""
-        profile, geometry = self.profile, self.profile.geometry
         capacity = np.take_along_axis(self.capacity, choice.levels[..., None], -1)[..., 0]
-        return Plan(
-            capacity_tokens=capacity,
-            context_tokens=self.context,
-            batch_size=1,
-            budget_bytes=int(capacity.sum()) * geometry.bytes_per_token,
-            certificate=Certificate("check_profile", "FEASIBLE", choice.loss, 0.0, 1.0),
-            geometry=geometry,
-            model=profile.model,
-            heuristic=profile.heuristic,
-            heuristic_settings=profile.heuristic_settings,
-            measure=profile.measure,
-        )
+        return trial_plan(capacity, self.context, self.profile.geometry)
 
 
 def _heuristic(profile: Profile, given: TokenHeuristic | None) -> tuple[TokenHeuristic, str]:
@@ -236,11 +185,5 @@ def _heuristic(profile: Profile, given: TokenHeuristic | None) -> tuple[TokenHeu
         name, settings = name_of(given), settings_of(given)
         same = (name, settings) == (profile.heuristic, profile.heuristic_settings)
         return given, "" if same else call_text(name, settings)
-    if not profile.heuristic:
-        raise ValueError(
-            "`profile` names no token heuristic. Pass one: "
-            "check_profile(..., heuristic=heuristics.ObservationWindow())."
-        )
-    named = heuristics.build(profile.heuristic, profile.heuristic_settings)
-    check_kind(named, TokenHeuristic)
-    return cast(TokenHeuristic, named), ""
+    remedy = "Pass one: check_profile(..., heuristic=heuristics.ObservationWindow())."
+    return named_heuristic(profile, remedy), ""

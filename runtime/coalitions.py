@@ -17,20 +17,18 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from kvbudget.allocator import Certificate, Plan, Status
+from kvbudget.allocator import Geometry
 from kvbudget.heuristics import SinkRecent
 
 from .eviction import RECENT_TOKENS, SINK_TOKENS
-from .prompts import LEAST_FUTURE_TOKENS, Prompt, future_length, prompt_ids
-from .replay import mean_divergence
-from .session import budgeted, geometry_of
-from .watching import evaluating, input_device
+from .plan_trial import PlanTrial, trial_plan
+from .prompts import Prompt, prompt_ids
+from .session import geometry_of
+from .watching import evaluating
 
 Floats = NDArray[np.float64]
 Members = NDArray[np.bool_]
@@ -144,32 +142,17 @@ def shapley_values(
 
 
 @dataclass(frozen=True, slots=True)
-class _Sample:
-    """One prompt and what the model predicts with full caches.
-
-    Args:
-        context: Token ids, [1, context].
-        future: Token ids, [1, future].
-        expected: Logits behind every future token, [future, vocabulary].
-    """
-
-    context: Tensor
-    future: Tensor
-    expected: Tensor
-
-
-@dataclass(frozen=True, slots=True)
 class _Game:
     """Says what coalitions of a model's caches are worth.
 
     Args:
-        model: The model.
-        samples: Prompts to run.
+        geometry: The caches of the model.
+        trials: Prompts to run.
         small_tokens: Tokens that a cache outside the coalition keeps.
     """
 
-    model: PreTrainedModel
-    samples: list[_Sample]
+    geometry: Geometry
+    trials: list[PlanTrial]
     small_tokens: int
 
     @classmethod
@@ -181,44 +164,20 @@ class _Game:
         small_tokens: int,
     ) -> "_Game":
         """Run every prompt with full caches first."""
-        samples = []
-        for ids in prompts:
-            future = future_length(ids, future_tokens, LEAST_FUTURE_TOKENS)
-            tokens = torch.tensor([ids], device=input_device(model))
-            with torch.inference_mode():
-                logits = model(input_ids=tokens, use_cache=False, logits_to_keep=future).logits
-            samples.append(_Sample(tokens[:, :-future], tokens[:, -future:], logits[0]))
-        return cls(model, samples, small_tokens)
+        trials = [PlanTrial.of(model, ids, future_tokens) for ids in prompts]
+        return cls(geometry_of(model), trials, small_tokens)
 
     def utility(self, members: Members) -> float:
         """Minus the divergence from full caches, nats per token, mean over the prompts."""
         if members.all():
             return 0.0
-        return -float(np.mean([self._divergence(members, sample) for sample in self.samples]))
+        return -float(np.mean([self._divergence(members, trial) for trial in self.trials]))
 
-    def _divergence(self, members: Members, sample: _Sample) -> float:
-        plan = self._plan(members, sample.context.shape[1])
-        with torch.inference_mode(), budgeted(self.model, plan, SinkRecent()) as cache:
-            self.model(input_ids=sample.context, past_key_values=cache, logits_to_keep=1)
-            logits = self.model(input_ids=sample.future, past_key_values=cache).logits
-        return float(mean_divergence(sample.expected, logits[0]))
-
-    def _plan(self, members: Members, context: int) -> Plan:
-        """Room for the whole context in the caches of the coalition."""
-        geometry = geometry_of(self.model)
+    def _divergence(self, members: Members, trial: PlanTrial) -> float:
+        """With room for the whole context in the caches of the coalition."""
+        geometry, context = self.geometry, trial.context.shape[1]
         whole = np.array(geometry.most_tokens(context))[:, None]
         small = np.minimum(whole, self.small_tokens)
         shape = (geometry.layers, geometry.kv_heads)
         capacity = np.where(members.reshape(shape), whole, small)
-        return Plan(
-            capacity_tokens=capacity,
-            context_tokens=context,
-            batch_size=1,
-            budget_bytes=int(capacity.sum()) * geometry.bytes_per_token,
-            certificate=Certificate("shapley_importance", Status.FEASIBLE.name, 0.0, 0.0, 0.0),
-            geometry=geometry,
-            model="",
-            heuristic="sink_recent",
-            heuristic_settings=(),
-            measure="none",
-        )
+        return trial.divergence(trial_plan(capacity, context, geometry), SinkRecent())

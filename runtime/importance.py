@@ -113,10 +113,11 @@ def _weigh(
     found: list[Floats],
     sight: LayerSight,
 ) -> None:
+    assert sight.view.output_weight is not None, "a watched layer knows its output projection"
     view = CacheView(
         layer=sight.view,
         residual=sight.residual,
-        output_weight=sight.output_weight,
+        output_weight=sight.view.output_weight.float(),
         gradient=None if gradients is None else gradients[sight.view.layer],
         copied_from=None if copied_from is None else copied_from.to(sight.view.keys.device),
     )

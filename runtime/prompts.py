@@ -8,8 +8,6 @@ Prompt = str | Sequence[int]
 
 MIN_PROMPT_TOKENS = 32
 MOST_FUTURE_TOKENS = 256
-LEAST_FUTURE_TOKENS = 2
-"""Fewest future tokens over a really cut cache: one alone is decoded, which makes room for more."""
 
 
 def token_ids(

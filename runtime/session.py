@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from transformers import PreTrainedModel
 
 from kvbudget import heuristics
-from kvbudget.allocator import Geometry, Plan, UnsupportedModel, WrongModel
+from kvbudget.allocator import Geometry, Plan, Profile, UnsupportedModel, WrongModel
 from kvbudget.heuristics import TokenHeuristic
 
 from .families import family_of
@@ -76,7 +76,8 @@ def budgeted(
     if not isinstance(plan, Plan):
         raise TypeError(f"`plan` must be a Plan, but got {plan!r:.80}. Read one with Plan.load.")
     check_same_model(plan, geometry_of(model))
-    chosen = plan_heuristic(plan) if heuristic is None else heuristic
+    remedy = "Pass one: budgeted(model, plan, heuristics.ObservationWindow())."
+    chosen = named_heuristic(plan, remedy) if heuristic is None else heuristic
     heuristics.check_kind(chosen, TokenHeuristic)
     cache = BudgetedCache(plan, chosen, layer_rotations(model))
     with attention_switched(model), prompts_reread(model, cache, chosen):
@@ -90,26 +91,28 @@ def budgeted(
         )
 
 
-def plan_heuristic(plan: Plan) -> TokenHeuristic:
-    """Build the token heuristic that the plan's losses were measured for.
+def named_heuristic(source: Plan | Profile, remedy: str) -> TokenHeuristic:
+    """Build the token heuristic that a plan's or a profile's losses were measured for.
+
+    Args:
+        source: Who names it.
+        remedy: What to do if it names none that can be built.
 
     Raises:
-        ValueError: The plan names none; pass one to `budgeted`.
+        ValueError: The name is missing, unknown, or not that of a token heuristic.
     """
-    remedy = "Pass one: budgeted(model, plan, heuristics.ObservationWindow())."
-    if not plan.heuristic:
-        raise ValueError(f"The plan names no token heuristic. {remedy}")
-    if plan.heuristic not in heuristics.names():
+    what, name = type(source).__name__.lower(), source.heuristic
+    if not name:
+        raise ValueError(f"The {what} names no token heuristic. {remedy}")
+    if name not in heuristics.names():
         raise ValueError(
-            f"The plan uses the heuristic {plan.heuristic!r}, which is not registered in this "
-            f"program and that no installed package declares. Import the module that registers "
-            f"it, or pass one to budgeted()."
+            f"The {what} uses the heuristic {name!r}, which is not registered in this program and "
+            f"which no installed package declares. Import the module that registers it. {remedy}"
         )
-    named = heuristics.build(plan.heuristic, plan.heuristic_settings)
+    named = heuristics.build(name, source.heuristic_settings)
     if not isinstance(named, TokenHeuristic):
         raise ValueError(
-            f"The plan was made from {plan.heuristic!r}, which scores whole caches, not tokens. "
-            f"{remedy}"
+            f"The {what} was made from {name!r}, which scores whole caches, not tokens. {remedy}"
         )
     return named
 

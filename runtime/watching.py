@@ -31,12 +31,10 @@ class LayerSight:
     Args:
         view: All tokens and all queries of the layer, a batch of one.
         residual: Residual stream that enters the layer, [1, tokens, hidden].
-        output_weight: Output projection by head, [heads, value_dim, hidden], float32.
     """
 
     view: LayerView
     residual: Tensor
-    output_weight: Tensor
 
 
 class _Residual:
@@ -68,7 +66,7 @@ def watch_prompt(
         assert residual.latest is not None, "the layer's hook runs before its attention"
         weight = output_weight(call.module, call.queries.shape[1])
         view = _view(index, call, windows[index], rotations[index], weight)
-        look(LayerSight(view, residual.latest, weight.float()))
+        look(LayerSight(view, residual.latest))
         return ordinary_attention(call)
 
     with _hooked(model, residual):

@@ -98,6 +98,16 @@ def arms(profiles: dict[str, Profile]) -> Iterator[tuple[str, Plan]]:
             yield f"{budget} solved for {name}", plan
 
 
+def full_predictions(
+    reader: Reader, fresh: dict[str, list[Trial]]
+) -> dict[str, list[torch.Tensor]]:
+    """What the model expects with its full cache in each trial."""
+    return {
+        kind: [reader.predict(trial, reader.read_context(trial)) for trial in trials]
+        for kind, trials in fresh.items()
+    }
+
+
 def try_plan(
     reader: Reader, plan: Plan, trials: Sequence[Trial], full: Sequence[torch.Tensor]
 ) -> tuple[float, float, float]:
@@ -126,10 +136,7 @@ def run(sentences: list[str], calibration: int, tests: int) -> Iterator[Row]:
         for name in MEASURES
     }
     fresh = make_trials(reader, sentences[half:], tests, 2000)
-    full = {
-        kind: [reader.predict(trial, reader.read_context(trial)) for trial in trials]
-        for kind, trials in fresh.items()
-    }
+    full = full_predictions(reader, fresh)
     for kind, trials in fresh.items():
         right = [hit for t, e in zip(trials, full[kind], strict=True) for hit in right_tokens(t, e)]
         if right:

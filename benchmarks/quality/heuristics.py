@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import fmean, pstdev
 
-from benchmarks.quality.division import try_plan
+from benchmarks.quality.division import full_predictions, try_plan
 from benchmarks.rows import Row, report
 from kvbudget import Plan, allocate, heuristics, measure_profile, reference_model
 from kvbudget.allocator.solvers import AdaKV, Hull, Uniform
@@ -82,10 +82,7 @@ def run(names: Sequence[str], seeds: Sequence[int], calibration: int, tests: int
     for seed in seeds:
         known = make_trials(reader, sentences[:half], calibration, 1000 + 100 * seed)
         fresh = make_trials(reader, sentences[half:], tests, 2000 + 100 * seed)
-        full = {
-            kind: [reader.predict(trial, reader.read_context(trial)) for trial in trials]
-            for kind, trials in fresh.items()
-        }
+        full = full_predictions(reader, fresh)
         for name in names:
             for case, plan in plans(reader, name, known):
                 diverged = []

@@ -21,6 +21,7 @@ from benchmarks.quality.division import (
     CONTEXT_TOKENS,
     FUTURE_TOKENS,
     SEED,
+    full_predictions,
     make_trials,
     try_plan,
 )
@@ -112,10 +113,7 @@ def run(sentences: list[str], calibration: int, tests: int) -> Iterator[Row]:
         case = f"{name}, largest at layer {layer}, KV head {kv_head}"
         yield Row(case, "share of all importance", importance.max() / importance.sum(), "1", SEED)
     fresh = make_trials(reader, sentences[half:], tests, 2000)
-    full = {
-        kind: [reader.predict(trial, reader.read_context(trial)) for trial in trials]
-        for kind, trials in fresh.items()
-    }
+    full = full_predictions(reader, fresh)
     for name, plan in arms(profile, found):
         diverged = {
             kind: try_plan(reader, plan, trials, full[kind])[0] for kind, trials in fresh.items()

@@ -9,7 +9,7 @@ import pytest
 
 from kvbudget import heuristics
 from kvbudget.heuristics import CacheHeuristic, KeyNorm, TokenHeuristic, registration_scope
-from kvbudget.runtime.session import plan_heuristic
+from kvbudget.runtime.session import named_heuristic
 
 MODULE = """
 from dataclasses import dataclass
@@ -126,7 +126,7 @@ def test_what_a_scope_forgets_can_be_asked_for_again(declare: Declare) -> None:
 
 def test_a_plan_finds_the_heuristic_it_names(declare: Declare, make_plan) -> None:
     declare("their-a", "norm_a = their_a_code:Theirs", MODULE.format(name="norm_a"))
-    found = plan_heuristic(make_plan("norm_a", (("order", 1.0),)))
+    found = named_heuristic(make_plan("norm_a", (("order", 1.0),)), "")
     assert type(found).__name__ == "Theirs"
     assert found.order == 1.0
 

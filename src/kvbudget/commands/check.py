@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import Json, Model, ProfileFile, Text
+from .options import Json, Model, ProfileFile, SampleContext, Text
 from .sample import Sample
 
 if TYPE_CHECKING:
@@ -19,16 +19,7 @@ def check(
     profile: ProfileFile,
     model: Model = None,
     text: Text = None,
-    context: Annotated[
-        int,
-        typer.Option(
-            "--context",
-            "--context-tokens",
-            min=64,
-            metavar="TOKENS",
-            help="Length of each context in tokens.",
-        ),
-    ] = 1024,
+    context: SampleContext = 1024,
     samples: Annotated[int, typer.Option(min=1, help="Contexts to run every plan on.")] = 4,
     plans: Annotated[
         int, typer.Option(min=2, help="Plans to run, half of them solved, half drawn at random.")

@@ -32,6 +32,16 @@ Context = Annotated[
         help="Longest context the plan must hold, in tokens.",
     ),
 ]
+SampleContext = Annotated[
+    int,
+    typer.Option(
+        "--context",
+        "--context-tokens",
+        min=64,
+        metavar="TOKENS",
+        help="Length of each context in tokens.",
+    ),
+]
 Batch = Annotated[
     int,
     typer.Option(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import Json, Model, Text
+from .options import Json, Model, SampleContext, Text
 from .sample import Sample
 
 if TYPE_CHECKING:
@@ -49,16 +49,7 @@ def profile(
         ),
     ] = None,
     text: Text = None,
-    context: Annotated[
-        int,
-        typer.Option(
-            "--context",
-            "--context-tokens",
-            min=64,
-            metavar="TOKENS",
-            help="Length of each context in tokens.",
-        ),
-    ] = 1024,
+    context: SampleContext = 1024,
     samples: Annotated[int, typer.Option(min=1, help="Contexts to measure on.")] = 8,
     out: Annotated[Path, typer.Option(help="Where to write the profile.")] = Path(
         "profile.safetensors"

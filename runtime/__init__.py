@@ -3,15 +3,12 @@
 from .calibration import measure_profile
 from .checking import check_profile
 from .coalitions import shapley_importance
-from .families import FAMILIES, Family
 from .hf import BudgetedCache
 from .importance import measure_importance
 from .session import budgeted, geometry_of
 
 __all__ = [
-    "FAMILIES",
     "BudgetedCache",
-    "Family",
     "budgeted",
     "check_profile",
     "geometry_of",

@@ -19,7 +19,7 @@ from kvbudget.kernels import ragged_attention
 from .attention_call import QUERY_CHUNK, AttentionCall, LogitRules
 from .column_mask import check_mask
 from .eviction import longest_tail, select, tail_slots
-from .families import Borrowed, output_weight
+from .output_projection import Borrowed, output_weight
 from .ragged import PaddedTokens, RaggedStore, block_tokens
 from .recent_queries import QUERIES_REMEMBERED, RecentQueries
 from .room import Room

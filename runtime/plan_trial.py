@@ -11,10 +11,10 @@ from transformers import PreTrainedModel
 from kvbudget.allocator import Certificate, Geometry, Plan, Status
 from kvbudget.heuristics import TokenHeuristic
 
+from .devices import input_device
 from .prompts import future_length
 from .replay import mean_divergence
 from .session import budgeted
-from .watching import input_device
 
 LEAST_FUTURE_TOKENS = 2
 """Fewest that ask a cut cache: one token alone is decoded, which makes room for more."""

@@ -12,15 +12,16 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from .attention_call import AttentionCall
+from .devices import input_device
 from .hf import (
     Attend,
     attention_switched,
-    check_handed_over,
     delegating_cache,
-    layer_windows,
     ordinary_attention,
+    refuse_stranded,
+    text_layout,
 )
-from .watching import decoder_layers, input_device
+from .watching import decoder_layers
 
 MOST_ROW_TOKENS = 4096
 MOST_LOGITS = 2**27
@@ -154,15 +155,14 @@ class Replay:
 
     def _run(self, attend: Attend) -> Tensor:
         """Logits of the future tokens, [rows, future, vocabulary]."""
-        windows = layer_windows(self._model.config.get_text_config(decoder=True))
         columns = self._context.keys[0].shape[2]
         inputs = torch.tensor([self._future], device=input_device(self._model))
-        cache = delegating_cache(windows, attend, columns)
+        cache = delegating_cache(text_layout(self._model), attend, columns)
         with attention_switched(self._model):
             logits: Tensor = self._model(
                 input_ids=inputs, past_key_values=cache, use_cache=True
             ).logits
-            check_handed_over()
+            refuse_stranded()
         return logits
 
 

@@ -21,18 +21,18 @@ from kvbudget.heuristics import (
 from kvbudget.heuristics.attention import chunks, visible
 
 from .attention_call import QUERY_CHUNK, AttentionCall
-from .families import output_weight
+from .devices import input_device
 from .hf import (
     BudgetedCache,
     attention_switched,
-    check_handed_over,
     delegating_cache,
-    layer_windows,
     ordinary_attention,
+    refuse_stranded,
+    text_layout,
 )
+from .output_projection import output_weight
 from .prompts import vocabulary_of
 from .rotations import layer_rotations
-from .watching import input_device
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,8 @@ class _Pass:
         parts: list[Part],
     ) -> None:
         self._heuristic, self._parts = heuristic, parts
-        self._windows = layer_windows(model.config.get_text_config(decoder=True))
+        self._layout = text_layout(model)
+        self._windows = self._layout.windows
         self._rotations = layer_rotations(model)
         self._prompt = _Stretch(0, len(prompt), 0)
         self._stretches: list[_Stretch] = []
@@ -113,7 +114,7 @@ class _Pass:
         """Fill ``states``."""
         device = input_device(model)
         columns = [column for each in (self._prompt, *self._stretches) for column in each.columns()]
-        cache = delegating_cache(self._windows, self._attend)
+        cache = delegating_cache(self._layout, self._attend)
         with attention_switched(model):
             model.base_model(
                 input_ids=torch.tensor([self._ids], device=device),
@@ -123,7 +124,7 @@ class _Pass:
                 past_key_values=cache,
                 use_cache=True,
             )
-            check_handed_over()
+            refuse_stranded()
 
     def _attend(self, index: int, call: AttentionCall) -> Tensor:
         """Attention of every stretch to the prompt and itself, [1, new, heads, value_dim]."""

@@ -10,8 +10,8 @@ from kvbudget import heuristics
 from kvbudget.allocator import Geometry, Plan, Profile, UnsupportedModel, WrongModel
 from kvbudget.heuristics import TokenHeuristic
 
-from .families import family_of
-from .hf import BudgetedCache, attention_switched, check_handed_over, layer_windows
+from .anatomy import anatomy_of
+from .hf import BudgetedCache, attention_switched, refuse_stranded, text_layout
 from .rereading import prompts_reread
 from .rotations import layer_rotations
 
@@ -22,24 +22,22 @@ def geometry_of(model: PreTrainedModel) -> Geometry:
     Raises:
         UnsupportedModel: The model's caches cannot be cut exactly; says which and why.
     """
-    family_of(model)
-    config = model.config.get_text_config(decoder=True)
-    heads = config.num_attention_heads
-    head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
-    if getattr(config, "use_bidirectional_attention", False):
-        raise UnsupportedModel(
-            f"{type(model).__name__} attends in both directions by its configuration "
-            f"(use_bidirectional_attention), so a cache cannot serve it."
-        )
-    windows = layer_windows(config)
+    anatomy = anatomy_of(model)
+    first, *others = anatomy.layers
+    shape = (first.kv_heads, first.head_dim, first.value_dim)
+    for each in others:
+        if (each.kv_heads, each.head_dim, each.value_dim) != shape:
+            raise UnsupportedModel(
+                f"{type(model).__name__} is not supported: its layers have caches of unequal shape."
+            )
     return Geometry(
         architecture=type(model).__name__,
-        layers=len(windows),
-        kv_heads=getattr(config, "num_key_value_heads", None) or heads,
-        head_dim=head_dim,
-        value_dim=head_dim,
-        dtype=str(model.dtype).removeprefix("torch."),
-        windows=windows,
+        layers=len(anatomy.layers),
+        kv_heads=first.kv_heads,
+        head_dim=first.head_dim,
+        value_dim=first.value_dim,
+        dtype=str(anatomy.dtype).removeprefix("torch."),
+        windows=tuple(each.cached.window for each in anatomy.layers),
     )
 
 
@@ -79,10 +77,10 @@ def budgeted(
     remedy = "Pass one: budgeted(model, plan, heuristics.ObservationWindow())."
     chosen = named_heuristic(plan, remedy) if heuristic is None else heuristic
     heuristics.check_kind(chosen, TokenHeuristic)
-    cache = BudgetedCache(plan, chosen, layer_rotations(model))
+    cache = BudgetedCache(plan, chosen, text_layout(model), layer_rotations(model))
     with attention_switched(model), prompts_reread(model, cache, chosen):
         yield cache
-        check_handed_over()
+        refuse_stranded()
     if not cache.stack.was_used:
         warnings.warn(
             "The budgeted cache was never used, so the model ran with its full cache. "

@@ -11,16 +11,18 @@ from transformers import PreTrainedModel
 
 from kvbudget.heuristics import LayerView, Rotation
 
+from .anatomy import attention_modules
 from .attention_call import AttentionCall
-from .families import attention_modules, output_weight
+from .devices import input_device
 from .hf import (
     Attend,
     attention_switched,
-    check_handed_over,
     delegating_cache,
-    layer_windows,
     ordinary_attention,
+    refuse_stranded,
+    text_layout,
 )
+from .output_projection import output_weight
 from .rotations import layer_rotations
 
 
@@ -58,7 +60,7 @@ def watch_prompt(
     Returns:
         Norm of the residual stream behind the last layer, [tokens], float32.
     """
-    windows = layer_windows(model.config.get_text_config(decoder=True))
+    windows = text_layout(model).windows
     rotations = layer_rotations(model)
     residual = _Residual()
 
@@ -86,15 +88,15 @@ def _read(model: PreTrainedModel, tokens: list[int], attend: Attend) -> Tensor:
         residual = output[0] if isinstance(output, tuple) else output
         caught.append(residual[0].float().norm(dim=-1))
 
-    windows = layer_windows(model.config.get_text_config(decoder=True))
+    layout = text_layout(model)
     hook = decoder_layers(model)[-1].register_forward_hook(catch)
     try:
         # a model that loads its weights as it goes must not make them in inference mode
         with torch.inference_mode(False), torch.no_grad(), attention_switched(model):
             inputs = torch.tensor([tokens], device=input_device(model))
-            cache = delegating_cache(windows, attend)
+            cache = delegating_cache(layout, attend)
             model.base_model(input_ids=inputs, past_key_values=cache, use_cache=True)
-            check_handed_over()
+            refuse_stranded()
     finally:
         hook.remove()
     return caught[0]
@@ -139,16 +141,6 @@ def decoder_layers(model: PreTrainedModel) -> list[nn.Module]:
     """The model's decoder layers, which hold the attention modules, from the first to the last."""
     paths = (path.rpartition(".")[0] for path, _ in attention_modules(model))
     return [model.get_submodule(path) for path in paths]
-
-
-def input_device(model: PreTrainedModel) -> torch.device:
-    """Where token ids have to be for the model to read them.
-
-    A model whose parts lie on several devices reads where its embedding is. Where the embedding
-    is loaded only while it works, the loader moves the ids as well.
-    """
-    device = model.get_input_embeddings().get_parameter("weight").device
-    return torch.device("cpu") if device.type == "meta" else device
 
 
 @contextmanager

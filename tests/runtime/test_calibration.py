@@ -6,8 +6,9 @@ import torch
 
 from kvbudget import heuristics as H
 from kvbudget.runtime import budgeted, calibration, geometry_of, measure_profile
-from kvbudget.runtime.families import attention_modules, output_weight
+from kvbudget.runtime.anatomy import attention_modules
 from kvbudget.runtime.gradients import output_gradients
+from kvbudget.runtime.output_projection import output_weight
 from kvbudget.runtime.replay import FullContext, Replay
 from kvbudget.runtime.watching import final_residual_norm, watch_prompt
 

@@ -14,7 +14,7 @@ import torch
 import kvbudget as kvb
 from kvbudget import heuristics as H
 from kvbudget.runtime import geometry_of, measure_importance
-from kvbudget.runtime.families import attention_modules
+from kvbudget.runtime.anatomy import attention_modules
 from kvbudget.runtime.importance import _gradients
 
 NAMES = H.names(H.CacheHeuristic)

@@ -6,7 +6,8 @@ import torch
 
 from kvbudget import heuristics as H
 from kvbudget.runtime import geometry_of, measure_profile
-from kvbudget.runtime.families import attention_modules, output_weight
+from kvbudget.runtime.anatomy import attention_modules
+from kvbudget.runtime.output_projection import output_weight
 
 accelerate = pytest.importorskip("accelerate", reason="accelerate is not installed")
 

@@ -1,0 +1,114 @@
+"""What a model does with its KV caches, found out by letting it read two tokens once."""
+
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from kvbudget.allocator import UnsupportedModel
+
+from .devices import input_device
+from .hf import CachedLayer, Sighting, probe
+
+
+@dataclass(frozen=True, slots=True)
+class LayerAnatomy:
+    """One layer that keeps keys and values.
+
+    Args:
+        cached: Its place and what it can reach back to.
+        path: Its attention module, as a path inside the model.
+        heads: Query heads.
+        kv_heads: KV heads that are stored and can be cut one by one.
+        head_dim: Elements of one key in one of them.
+        value_dim: Elements of one value in one of them.
+        stored_heads: KV heads of the tensors that the model stores; they are cut together, as one
+            KV head, where `is_rewritten`.
+        readers: Paths of attention modules that read the same cache.
+        is_rewritten: Whether the model rewrites keys or values between cache and attention, so
+            that all its heads have to hold the same tokens.
+    """
+
+    cached: CachedLayer
+    path: str
+    heads: int
+    kv_heads: int
+    head_dim: int
+    value_dim: int
+    stored_heads: int
+    readers: tuple[str, ...]
+    is_rewritten: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Anatomy:
+    """All layers of a model that keep keys and values, in the order of the model.
+
+    Args:
+        layers: The layers.
+        dtype: Element type of keys and values.
+    """
+
+    layers: tuple[LayerAnatomy, ...]
+    dtype: torch.dtype
+
+
+_KNOWN: WeakKeyDictionary[PreTrainedModel, dict[torch.dtype, Anatomy]] = WeakKeyDictionary()
+
+
+def anatomy_of(model: PreTrainedModel) -> Anatomy:
+    """Find out how a model uses its caches; the first call lets it read two tokens.
+
+    Raises:
+        UnsupportedModel: Its caches cannot be cut exactly; says which and why.
+    """
+    known = _KNOWN.setdefault(model, {})
+    if model.dtype not in known:
+        known[model.dtype] = _probed(model)
+    return known[model.dtype]
+
+
+def attention_modules(model: PreTrainedModel) -> list[tuple[str, nn.Module]]:
+    """Path and module of the attention of every layer that keeps keys and values, in order."""
+    return [(each.path, model.get_submodule(each.path)) for each in anatomy_of(model).layers]
+
+
+def _probed(model: PreTrainedModel) -> Anatomy:
+    config = model.config.get_text_config(decoder=True)
+    if getattr(config, "use_bidirectional_attention", False):
+        raise UnsupportedModel(
+            f"{type(model).__name__} attends in both directions by its configuration "
+            f"(use_bidirectional_attention), so a cache cannot serve it."
+        )
+    paths = {id(module): path for path, module in model.named_modules()}
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        seen = probe(model, input_device(model))
+    finally:
+        for module in training:
+            module.training = True
+    first = seen[0].keys
+    assert first is not None, "a layer that was seen has keys"
+    return Anatomy(tuple(_layer(each, paths) for each in seen), first.dtype)
+
+
+def _layer(seen: Sighting, paths: dict[int, str]) -> LayerAnatomy:
+    assert seen.keys is not None
+    assert seen.values is not None
+    assert seen.call is not None
+    stored, head_dim, value_dim = seen.keys.shape[1], seen.keys.shape[3], seen.values.shape[3]
+    together = stored if seen.is_rewritten else 1
+    return LayerAnatomy(
+        cached=seen.cached,
+        path=paths[id(seen.call.module)],
+        heads=seen.call.queries.shape[1],
+        kv_heads=stored // together,
+        head_dim=head_dim * together,
+        value_dim=value_dim * together,
+        stored_heads=stored,
+        readers=tuple(paths[id(module)] for module in seen.readers),
+        is_rewritten=seen.is_rewritten,
+    )

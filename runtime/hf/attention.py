@@ -1,0 +1,99 @@
+"""The attention function that transformers calls in place of its own."""
+
+from typing import Any
+
+from torch import Tensor, nn
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+from kvbudget.allocator import UnsupportedModel
+
+from ..attention_call import AttentionCall, LogitRules, dense_attention
+from .handoff import Arrival, TaggingLayer, take_over
+
+# keywords of attention calls that do not change the result of a plain causal decoder
+_HARMLESS = frozenset(
+    "is_causal position_ids use_cache output_attentions output_hidden_states output_router_logits "
+    "cache_position num_items_in_batch layer_idx is_first_iteration logits_to_keep return_dict "
+    "token_type_ids inputs_embeds".split()
+)
+
+
+def registered_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
+    **extra: Any,
+) -> tuple[Tensor, None]:
+    """Attention of one layer; transformers fixes the signature.
+
+    Returns:
+        [batch, new, heads, value_dim], and None in place of the weights.
+    """
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    rules = LogitRules(scale, softcap, s_aux)
+    call = AttentionCall(module, query, key, value, attention_mask, rules)
+    taken = take_over(module, key, value)
+    if taken is None:
+        return _foreign_attention(call, dropout, extra), None
+    layer, arrival = taken
+    _check_keywords(module, dropout, extra)
+    _check_call(layer, call, sliding_window)
+    if arrival is Arrival.UNTOUCHED:
+        return layer.attend(call), None
+    if arrival is Arrival.AGAIN:
+        return layer.attend_again(call), None
+    return layer.attend_rewritten(call), None
+
+
+def ordinary_attention(call: AttentionCall) -> Tensor:
+    """Attention over the call's own keys as transformers computes it: [batch, new, heads, dim]."""
+    return _foreign_attention(call, 0.0, {})
+
+
+def _foreign_attention(call: AttentionCall, dropout: float, extra: dict[str, Any]) -> Tensor:
+    """The same for a call that none of our caches takes part in, such as that of a vision tower."""
+    rules = call.rules
+    if rules.softcap is not None or rules.sinks is not None:
+        return dense_attention(call)
+    output, _ = sdpa_attention_forward(
+        call.module,
+        call.queries,
+        call.keys,
+        call.values,
+        call.mask,
+        dropout=dropout,
+        scaling=rules.scaling,
+        **extra,
+    )
+    return output
+
+
+def _check_keywords(module: nn.Module, dropout: float, extra: dict[str, Any]) -> None:
+    used = sorted(key for key, value in extra.items() if value is not None)
+    unknown = [key for key in used if key not in _HARMLESS]
+    if unknown:
+        raise UnsupportedModel(
+            f"{type(module).__name__}: the attention uses {', '.join(unknown)}, which kvbudget "
+            f"does not know."
+        )
+    if dropout:
+        raise ValueError(
+            f"{type(module).__name__}: attention dropout is on. Call model.eval() first."
+        )
+
+
+def _check_call(layer: TaggingLayer, call: AttentionCall, window: int | None) -> None:
+    name = f"{type(call.module).__name__}, layer {layer.number}"
+    if window is not None and window != layer.window:
+        raise UnsupportedModel(
+            f"{name}: a window of {window} tokens at the call, but {layer.window} in the cache."
+        )
+    if call.mask is not None and (call.mask.dim() != 4 or call.mask.shape[1] != 1):
+        raise UnsupportedModel(f"{name}: the attention mask differs between heads.")

@@ -1,0 +1,151 @@
+"""How a cache layer's new tokens find their attention call.
+
+A cache layer's `update` sees keys and values but no queries; the attention function sees queries,
+keys and values but not the cache. The two are joined by a handoff: `update` returns the new
+tensors tagged with their layer, and the registered attention function recognises the tag. A model
+that rewrites keys or values in between, or never calls the registered function, is found out at
+its first forward.
+"""
+
+import threading
+from abc import abstractmethod
+from enum import Enum, auto
+
+from torch import Tensor, nn
+from transformers.cache_utils import CacheLayerMixin
+
+from kvbudget.allocator import UnsupportedModel
+
+from ..attention_call import AttentionCall
+from .layout import CachedLayer
+
+_TAG = "_kvbudget_layer"
+
+
+class TaggingLayer(CacheLayerMixin):
+    """A cache layer that hands its new tokens to the registered attention function.
+
+    Args:
+        cached: The layer of the model.
+    """
+
+    is_sliding = False  # masks are sized by all columns seen, whatever is kept
+    is_compileable = False
+    is_croppable = True
+
+    def __init__(self, cached: CachedLayer) -> None:
+        CacheLayerMixin.__init__(self)
+        self.index, self.number, self.window = cached.index, cached.number, cached.window
+
+    @abstractmethod
+    def admit(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Take note of new tokens before they attend, and return what the model gets to see."""
+
+    @abstractmethod
+    def attend(self, call: AttentionCall) -> Tensor:
+        """Attention output, [batch, new, heads, value_dim]."""
+
+    def attend_again(self, call: AttentionCall) -> Tensor:
+        """The same for another layer of the model that reads this one's keys and values."""
+        raise UnsupportedModel(
+            f"{type(call.module).__name__}: it reads the keys and values of layer {self.number}, "
+            f"which kvbudget does not know how to share."
+        )
+
+    def attend_rewritten(self, call: AttentionCall) -> Tensor:
+        """The same if keys or values were rewritten between the cache and the attention."""
+        raise UnsupportedModel(
+            f"{type(call.module).__name__}, layer {self.number}: keys or values are rewritten "
+            f"between the cache and the attention, so they cannot be cut per KV head."
+        )
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        """Remember type and place of the tokens."""
+        self.dtype, self.device = key_states.dtype, key_states.device
+        self.is_initialized = True
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *_: object, **__: object
+    ) -> tuple[Tensor, Tensor]:
+        """Admit new tokens and return them, tagged, for the attention call that follows."""
+        self.lazy_initialization(key_states, value_states)
+        refuse_stranded("Use the cache inside `with budgeted(...)`, on its own model.")
+        # a model may pass one object as both: each needs a tag of its own
+        values = value_states.clone() if value_states is key_states else value_states
+        shown = self.admit(key_states, values)
+        for tensor in shown:
+            setattr(tensor, _TAG, self)
+        _HANDOFF.waiting = self
+        return shown
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """Columns and offset of the mask: all columns seen, kept or not."""
+        return self.get_seq_length() + query_length, 0
+
+    def get_max_length(self) -> int:
+        """No limit on the columns."""
+        return -1
+
+
+class _Handoff(threading.local):
+    """The layer whose `update` has not been followed by its attention call yet."""
+
+    waiting: TaggingLayer | None = None
+
+
+_HANDOFF = _Handoff()
+
+
+class Arrival(Enum):
+    """How keys and values came from the cache to an attention call."""
+
+    UNTOUCHED = auto()
+    """They are the very tensors that the layer handed out."""
+    AGAIN = auto()
+    """They are, but another attention has had them before."""
+    REWRITTEN = auto()
+    """The layer handed out others, which the model changed."""
+
+
+def clear_handoff() -> None:
+    """Forget a layer that waits, after a forward that broke off."""
+    _HANDOFF.waiting = None
+
+
+def refuse_stranded(remedy: str = "") -> None:
+    """Raise if a layer's tokens never reached the attention function.
+
+    Raises:
+        UnsupportedModel: Names the layer.
+    """
+    stranded, _HANDOFF.waiting = _HANDOFF.waiting, None
+    if stranded is not None:
+        raise UnsupportedModel(
+            f"Layer {stranded.number}: its keys never reached the attention function of "
+            f"kvbudget. {remedy}".rstrip()
+        )
+
+
+def take_over(module: nn.Module, key: Tensor, value: Tensor) -> tuple[TaggingLayer, Arrival] | None:
+    """Find the layer whose tokens an attention call got.
+
+    Returns:
+        The layer, and how its tokens came; None if none of ours handed anything out.
+
+    Raises:
+        UnsupportedModel: Keys and values belong to different layers.
+    """
+    waiting, _HANDOFF.waiting = _HANDOFF.waiting, None
+    key_layer: TaggingLayer | None = getattr(key, _TAG, None)
+    value_layer: TaggingLayer | None = getattr(value, _TAG, None)
+    if waiting is None and key_layer is None and value_layer is None:
+        return None
+    if waiting is None and key_layer is not None and key_layer is value_layer:
+        return key_layer, Arrival.AGAIN
+    if waiting is not None and key_layer is waiting and value_layer is waiting:
+        return waiting, Arrival.UNTOUCHED
+    if waiting is not None and key_layer in (None, waiting) and value_layer in (None, waiting):
+        return waiting, Arrival.REWRITTEN
+    raise UnsupportedModel(
+        f"{type(module).__name__}: its keys and values come from different layers of the cache."
+    )

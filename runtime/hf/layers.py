@@ -1,0 +1,78 @@
+"""The layers of a budgeted cache, as transformers sees them."""
+
+import torch
+from torch import Tensor
+
+from kvbudget.allocator import UnsupportedModel
+
+from ..attention_call import AttentionCall
+from ..budgeted_layer import BudgetedLayer
+from .attention import ordinary_attention
+from .handoff import TaggingLayer
+from .layout import CachedLayer
+from .states import StateKeeper
+
+
+class BudgetedCacheLayer(TaggingLayer):
+    """The layer of a `BudgetedCache`; all its state is in `layer`."""
+
+    def __init__(self, layer: BudgetedLayer, cached: CachedLayer) -> None:
+        TaggingLayer.__init__(self, cached)
+        self.layer = layer
+
+    def admit(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Take note of new tokens; decoded ones go into the tail."""
+        geometry = self.layer.room.plan.geometry
+        if keys.shape[1] != geometry.kv_heads or keys.shape[3] != geometry.head_dim:
+            raise UnsupportedModel(
+                f"Layer {self.number} brings {keys.shape[1]} KV heads of size {keys.shape[3]}, but "
+                f"the plan was made for {geometry}."
+            )
+        self.layer.admit(keys, values)
+        return keys, values
+
+    def attend(self, call: AttentionCall) -> Tensor:
+        """Dense attention for the prompt, which is then cut; ragged attention afterwards."""
+        if self.layer.store is not None:
+            return self.layer.attend(call)
+        output = ordinary_attention(call)
+        self.layer.absorb_prompt(call)
+        return output
+
+    def get_seq_length(self) -> int:
+        """Columns seen, kept or not: positions are counted from it."""
+        return self.layer.seen_tokens
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self.layer.reset()
+
+    def reorder_cache(self, beam_idx: Tensor) -> None:
+        """Follow the beams."""
+        self.layer.select_rows(beam_idx)
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        """Keep these rows of the batch."""
+        self.layer.select_rows(indices)
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        """Repeat every row of the batch."""
+        if self.layer.store is not None:
+            rows = torch.arange(self.layer.store.batch).repeat_interleave(repeats)
+            self.layer.select_rows(rows)
+
+    def crop(self, tokens_to_remove: int) -> None:
+        """Forget the newest tokens; transformers passes their number as a negative one."""
+        if tokens_to_remove > 0:
+            raise ValueError(
+                f"`tokens_to_remove` must be 0 or negative, but got {tokens_to_remove}."
+            )
+        self.layer.crop(-tokens_to_remove)
+
+
+class HybridCacheLayer(StateKeeper, BudgetedCacheLayer):  # type: ignore[misc, override]
+    """The layer of a `BudgetedCache` that keeps states as well."""
+
+    def __init__(self, layer: BudgetedLayer, cached: CachedLayer) -> None:
+        StateKeeper.__init__(self, number_of_states=cached.states)
+        BudgetedCacheLayer.__init__(self, layer, cached)

@@ -6,6 +6,7 @@ Profile --Problem.from_profile--> Problem --solve--> Solution --.plan--> Plan
 from . import constraints, search, solvers
 from .budget import Budget, Tokens, parse_budget
 from .bytes_text import format_bytes
+from .cache_shape import CacheShape
 from .certificate import Certificate
 from .compare import Comparison, ComparisonRow, compare
 from .constraint import Constraint
@@ -37,6 +38,7 @@ __all__ = [
     "BadFile",
     "Budget",
     "CVaR",
+    "CacheShape",
     "Certificate",
     "Choice",
     "Comparison",

@@ -20,6 +20,8 @@ PATTERN = re.compile(r"\s*([0-9]{1,20}(?:\.[0-9]{1,20})?)\s*(%|[A-Za-z]+)\s*")
 class Tokens:
     """A budget in tokens: the mean number that each cache may keep.
 
+    Where the tokens of layers differ in bytes, it is what so many tokens in every cache take.
+
     Args:
         count: Mean tokens per cache, at least 1.
 
@@ -59,7 +61,7 @@ def parse_budget(budget: Budget, geometry: Geometry, context_tokens: int, batch_
     return to_bytes(
         budget,
         full_bytes=geometry.full_bytes(context_tokens, batch_size),
-        token_bytes=geometry.caches * geometry.bytes_per_token * batch_size,
+        token_bytes=geometry.bytes_of([1] * geometry.layers, batch_size),
     )
 
 

@@ -61,11 +61,20 @@ def select(problem: "Problem", layers: Indices, kv_heads: Indices) -> Bools:
     """Units in these layers with these KV heads, [units].
 
     Raises:
-        ValueError: If the problem has no such layer or KV head.
+        ValueError: If the problem has no such layer or KV head, or none of the layers has one of
+            the KV heads.
     """
     num_layers, num_heads = problem.shape
     chosen = np.outer(mask("layers", layers, num_layers), mask("kv_heads", kv_heads, num_heads))
-    return chosen.ravel()
+    if problem.origin is None:
+        return chosen.ravel()
+    units: Bools = chosen[problem.origin.geometry.present]
+    if not units.any():
+        raise ValueError(
+            "`layers` and `kv_heads` must name a cache of the model, but no layer of"
+            f" {layers} has a KV head of {kv_heads}."
+        )
+    return units
 
 
 def mask(name: str, indices: Indices, count: int) -> Bools:

@@ -16,7 +16,8 @@ class Origin:
     """The profile and the request behind a problem.
 
     Args:
-        geometry: The caches of the model; unit ``u`` is layer ``u // kv_heads``, KV head
+        geometry: The caches of the model; the units are those that are present, layer by layer:
+            where layers do not differ, unit ``u`` is layer ``u // kv_heads``, KV head
             ``u % kv_heads``.
         capacity_tokens: Tokens a cache keeps at each level, int64 [units, levels].
         kept_fraction: Share of the context kept at each level, [levels].
@@ -56,7 +57,7 @@ class Origin:
         """
         geometry = profile.geometry
         capacity = geometry.capacity_tokens(profile.kept_fraction, context_tokens)
-        capacity = capacity.reshape(geometry.caches, -1)
+        capacity = capacity[geometry.present]
         # the last level is the whole context, or the whole window of a layer
         capacity = np.minimum(whole_pages(capacity, page_tokens), capacity[:, -1:])
         capacity.flags.writeable = False
@@ -64,7 +65,7 @@ class Origin:
             geometry=geometry,
             capacity_tokens=capacity,
             kept_fraction=profile.kept_fraction,
-            loss=profile.loss.reshape(geometry.caches, -1),
+            loss=profile.loss[geometry.present],
             context_tokens=context_tokens,
             batch_size=batch_size,
             model=profile.model,
@@ -75,6 +76,11 @@ class Origin:
             page_tokens=page_tokens,
             check=profile.check,
         )
+
+    @property
+    def token_bytes(self) -> Ints:
+        """Bytes of one token of one sequence in each unit, int64 [units]."""
+        return self.geometry.token_bytes[self.geometry.present]
 
     @property
     def stored_tokens(self) -> Ints:

@@ -14,6 +14,7 @@ from .files import FilePath, bad_file, read_whole, write_whole
 from .geometry import MOST_TOKENS, Geometry
 from .json_fields import read_field
 from .plan_curves import Curves
+from .profile import check_absent
 from .profile_check import ProfileCheck, read_check, refuse_check, written_check
 from .settings import Settings, call_text, check_settings
 
@@ -27,7 +28,8 @@ class Plan:
     """How many tokens each KV cache of a model may keep.
 
     Args:
-        capacity_tokens: Most tokens each cache may keep, int64 [layers, kv_heads].
+        capacity_tokens: Most tokens each cache may keep, int64 [layers, kv_heads]; 0 where a
+            layer has fewer KV heads than another, and only there.
         context_tokens: Longest context the plan is made for, in tokens.
         batch_size: Sequences that share the budget.
         budget_bytes: Bytes that all caches may use together.
@@ -43,8 +45,8 @@ class Plan:
 
     Raises:
         TypeError: If a field has the wrong type.
-        ValueError: If a capacity is not in 1..context_tokens, the shape is not that of the
-            model, or the plan needs more than its budget.
+        ValueError: If a capacity is not in 1..context_tokens, or not 0 where there is no cache,
+            the shape is not that of the model, or the plan needs more than its budget.
     """
 
     capacity_tokens: Ints
@@ -92,9 +94,13 @@ class Plan:
                 f"`capacity_tokens` must have the shape [layers, kv_heads] = {shape},"
                 f" but got {self.capacity_tokens.shape}."
             )
+        present = self.geometry.present
         outside = (self.capacity_tokens < 1) | (self.capacity_tokens > self.context_tokens)
         rule = f"must be in 1..{self.context_tokens}"
-        refuse("capacity_tokens", self.capacity_tokens, outside, AXES, rule)
+        refuse("capacity_tokens", self.capacity_tokens, outside & present, AXES, rule)
+        beside = (self.capacity_tokens != 0) & ~present
+        rule = "must be 0 where the layer has no such KV head"
+        refuse("capacity_tokens", self.capacity_tokens, beside, AXES, rule)
         if self.used_bytes > self.budget_bytes:
             raise ValueError(
                 f"`capacity_tokens` must fit `budget_bytes`, but needs {self.used_bytes:,} bytes"
@@ -112,17 +118,21 @@ class Plan:
                 f"`curves` must be of {self.capacity_tokens.shape} caches [layers, kv_heads],"
                 f" but got {self.curves.loss.shape[:2]}."
             )
+        check_absent("curves", self.curves.loss, self.geometry)
 
     @property
     def kept_fraction(self) -> Floats:
-        """Share of the context each cache may keep, [layers, kv_heads]."""
+        """Share of the context each cache may keep, [layers, kv_heads]; 0 where there is none."""
         return np.asarray(self.capacity_tokens / self.context_tokens, dtype=np.float64)
 
     @property
     def used_bytes(self) -> int:
         """Bytes of all caches together when each is full."""
-        tokens = sum(self.capacity_tokens.ravel().tolist())
-        return tokens * self.geometry.bytes_per_token * self.batch_size
+        by_layer: list[int] = [sum(row) for row in self.capacity_tokens.tolist()]
+        # every layer has a first KV head
+        sizes: list[int] = self.geometry.token_bytes[:, 0].tolist()
+        used = sum(tokens * size for tokens, size in zip(by_layer, sizes, strict=True))
+        return used * self.batch_size
 
     @property
     def loss(self) -> float:
@@ -238,7 +248,7 @@ class Plan:
 
     def __str__(self) -> str:
         """A few lines for people."""
-        tokens = self.capacity_tokens
+        tokens = self.capacity_tokens[self.geometry.present]
         full = self.geometry.full_bytes(self.context_tokens, self.batch_size)
         heuristic = call_text(self.heuristic or "no heuristic", self.heuristic_settings)
         lines = [

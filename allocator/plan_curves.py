@@ -23,7 +23,8 @@ class Curves:
 
     Args:
         kept_fraction: Share of the context kept at each level, [levels], rising to 1.
-        loss: Loss of each cache at each level, [layers, kv_heads, levels], at least 0.
+        loss: Loss of each cache at each level, [layers, kv_heads, levels], at least 0; 0 where a
+            layer has no such cache.
         constraints: The constraints that held, all of which a file can hold.
 
     Raises:
@@ -61,8 +62,8 @@ class Curves:
             return None
         if not all(map(can_write, problem.constraints)):
             return None
-        shape = (*problem.shape, len(origin.kept_fraction))
-        curves = cls(origin.kept_fraction, origin.loss.reshape(shape), problem.constraints)
+        loss = origin.geometry.on_grid(origin.loss)
+        curves = cls(origin.kept_fraction, loss, problem.constraints)
         again = curves.problem(
             origin, context_tokens=origin.context_tokens, budget=max(problem.budget_bytes, 1)
         )

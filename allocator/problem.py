@@ -165,14 +165,14 @@ class Problem:
         pages = [c.page_tokens for c in constraints if isinstance(c, WholePages)]
         page_tokens = check_count("page_tokens", math.lcm(*pages), most=MOST_TOKENS)
         most_pages = [-(-tokens // page_tokens) for tokens in geometry.most_tokens(context_tokens)]
-        per_page = page_tokens * geometry.kv_heads * geometry.bytes_per_token * batch_size
-        check_total("page_tokens", sum(most_pages) * per_page)
+        stored = [pages * page_tokens for pages in most_pages]
+        check_total("page_tokens", geometry.bytes_of(stored, batch_size))
         origin = Origin.of(profile, context_tokens, batch_size, page_tokens)
         samples = loss_of_units(profile) if risk != Mean() else None
         loss = origin.loss if samples is None else samples.mean(axis=0)
         problem = cls(
             loss=running_minimum(loss),
-            cost_bytes=origin.stored_tokens * geometry.bytes_per_token * batch_size,
+            cost_bytes=origin.stored_tokens * (origin.token_bytes * batch_size)[:, None],
             budget_bytes=parse_budget(budget, geometry, context_tokens, batch_size),
             constraints=constraints,
             origin=origin,
@@ -188,7 +188,9 @@ class Problem:
     def shape(self) -> tuple[int, int]:
         """Layers and KV heads; unit ``u`` is layer ``u // kv_heads``, KV head ``u % kv_heads``.
 
-        Without an origin every unit counts as a layer of its own.
+        Where layers differ in their KV heads, this is the number of the widest layer, and the
+        units are the caches that there are, layer by layer. Without an origin every unit counts
+        as a layer of its own.
         """
         if self.origin is None:
             return len(self.loss), 1
@@ -270,5 +272,5 @@ def check_constraints(constraints: object) -> tuple[Constraint, ...]:
 
 def loss_of_units(profile: Profile) -> Floats:
     """Losses of a profile's samples, [samples, units, levels]."""
-    samples = profile.sample_loss
-    return samples.reshape(len(samples), profile.geometry.caches, -1)
+    units: Floats = profile.sample_loss[:, profile.geometry.present]
+    return units

@@ -31,7 +31,8 @@ class Profile:
 
     Args:
         loss: Loss of each cache at each level, [layers, kv_heads, levels], at least 0, lower is
-            better; the unit is that of ``measure``.
+            better; the unit is that of ``measure``. 0 where a layer has fewer KV heads than
+            another and there is no cache.
         sample_loss: The same for each prompt, [samples, layers, kv_heads, levels].
         kept_fraction: Share of the context kept at each level, [levels], strictly rising in
             (0, 1], the last is 1.
@@ -45,8 +46,8 @@ class Profile:
 
     Raises:
         TypeError: If a field has the wrong type.
-        ValueError: If shapes disagree, a loss is negative or not finite, or the levels do not
-            rise to 1.
+        ValueError: If shapes disagree, a loss is negative or not finite, or not 0 where there is
+            no cache, or the levels do not rise to 1.
     """
 
     loss: Floats
@@ -90,6 +91,8 @@ class Profile:
                 f"`sample_loss` must have the shape [samples, layers, kv_heads, levels] with"
                 f" {wanted} after the samples, but got {self.sample_loss.shape}."
             )
+        check_absent("loss", self.loss, self.geometry)
+        check_absent("sample_loss", self.sample_loss, self.geometry)
 
     @classmethod
     def from_importance(
@@ -106,12 +109,12 @@ class Profile:
         """A profile whose best plan shares memory in proportion to importance.
 
         The loss is ``share * -log(kept_fraction)``, where the shares are the importance divided
-        by its sum: among real-valued plans the least loss keeps tokens in proportion to it. The
-        profile has one sample, which is the loss itself.
+        by its sum: among real-valued plans the one of least loss gives bytes in proportion to it.
+        The profile has one sample, which is the loss itself.
 
         Args:
             importance: How much each cache deserves, [layers, kv_heads], at least 0, higher
-                deserves more.
+                deserves more; 0 where there is no cache.
             geometry: The caches of the model.
             kept_fraction: Share of the context kept at each level, [levels].
             model: Name or path of the model.
@@ -120,8 +123,8 @@ class Profile:
             made_by: One readable line on where the importance comes from.
 
         Raises:
-            ValueError: If importance is negative, not finite, zero everywhere, or of another
-                shape than the caches.
+            ValueError: If importance is negative, not finite, zero everywhere, not zero where
+                there is no cache, or of another shape than the caches.
 
         Reference:
             Original. The curve is the one whose optimum is the proportional rule of BaKlaVa
@@ -199,7 +202,7 @@ class Profile:
 
     def __str__(self) -> str:
         """A few lines for people."""
-        lowest = self.loss[..., 0]
+        lowest = self.loss[..., 0][self.geometry.present]
         heuristic = call_text(self.heuristic or "no heuristic", self.heuristic_settings)
         return "\n".join(
             (
@@ -239,6 +242,24 @@ def check_loss(name: str, value: ArrayLike, axes: tuple[str, ...]) -> Floats:
     loss = float_array(name, value, axes)
     refuse(name, loss, loss < 0, axes, "must be at least 0")
     return loss
+
+
+def check_absent(name: str, loss: Floats, geometry: Geometry) -> None:
+    """Refuse a loss of a cache that a layer does not have.
+
+    Args:
+        name: Name of the argument, for messages.
+        loss: Losses, [..., layers, kv_heads, levels].
+        geometry: The caches of the model.
+
+    Raises:
+        ValueError: If a loss is not 0 where there is no cache.
+    """
+    if geometry.layer_shapes is None:
+        return
+    beside = (loss != 0) & ~geometry.present[..., None]
+    axes = AXES if loss.ndim == len(AXES) else ("samples", *AXES)
+    refuse(name, loss, beside, axes, "must be 0 where the layer has no such KV head")
 
 
 def check_levels(value: ArrayLike) -> Floats:

@@ -164,7 +164,7 @@ def plan_of(solution: Solution, curves: Curves | None) -> Plan:
         )
     capacity = np.take_along_axis(origin.capacity_tokens, solution.levels[:, None], axis=1)
     return Plan(
-        capacity_tokens=capacity.reshape(origin.geometry.layers, origin.geometry.kv_heads),
+        capacity_tokens=origin.geometry.on_grid(capacity[:, 0]),
         context_tokens=origin.context_tokens,
         batch_size=origin.batch_size,
         budget_bytes=solution.problem.budget_bytes,

@@ -8,7 +8,7 @@ import numpy as np
 from kvbudget.allocator.budget import Budget, Tokens, to_bytes
 from kvbudget.allocator.caches import Indices, check_selection, name_caches, origin_of, select
 from kvbudget.allocator.constraint import Constraint
-from kvbudget.allocator.terms import Limit, Terms
+from kvbudget.allocator.terms import Bools, Limit, Terms
 
 if TYPE_CHECKING:
     from kvbudget.allocator.problem import Problem
@@ -50,14 +50,15 @@ class ByteLimit(Constraint):
         most_bytes = to_bytes(
             self.budget,
             full_bytes=sum(cost_bytes[:, -1].tolist()),
-            token_bytes=self._token_bytes(problem, int(chosen.sum())),
+            token_bytes=self._token_bytes(problem, chosen),
         )
         name = name_caches(self.layers, self.kv_heads)
         return Terms(limits=(Limit(cost_bytes, most_bytes, name),))
 
-    def _token_bytes(self, problem: "Problem", num_caches: int) -> int:
+    def _token_bytes(self, problem: "Problem", chosen: Bools) -> int:
         """Bytes of one token in each of the chosen caches; only a budget in tokens needs them."""
         if not isinstance(self.budget, Tokens):
             return 1
         origin = origin_of(problem, "ByteLimit(Tokens(...))")
-        return num_caches * origin.geometry.bytes_per_token * origin.batch_size
+        token_bytes: list[int] = origin.token_bytes[chosen].tolist()
+        return sum(token_bytes) * origin.batch_size

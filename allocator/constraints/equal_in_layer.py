@@ -7,6 +7,7 @@ import numpy as np
 
 from kvbudget.allocator.caches import Indices, check_indices, select
 from kvbudget.allocator.constraint import Constraint
+from kvbudget.allocator.layers import layer_of_units
 from kvbudget.allocator.terms import Terms
 
 if TYPE_CHECKING:
@@ -34,5 +35,6 @@ class EqualInLayer(Constraint):
     def terms(self, problem: "Problem") -> Terms:
         """Units of a chosen layer form a group; every other unit stays alone."""
         units = np.arange(len(problem.loss))
-        first_of_layer = units - units % problem.shape[1]
+        layer = layer_of_units(problem)
+        first_of_layer = np.searchsorted(layer, layer)
         return Terms(group=np.where(select(problem, self.layers, None), first_of_layer, units))

@@ -8,6 +8,8 @@ from kvbudget.allocator.problem import Problem
 
 from .parameters import Parameters
 
+ALIKE = ", layer_shapes=None"
+
 
 def fingerprint(problem: Problem, parameters: Parameters, kind: str) -> str:
     """SHA-256 of everything that the values of a study's trials depend on.
@@ -36,4 +38,6 @@ def origin_text(problem: Problem) -> str:
     if origin is None:
         return "arrays"
     tokens = origin.heuristic, origin.heuristic_settings, origin.capacity_tokens.tolist()
-    return repr((origin.model, origin.geometry, origin.context_tokens, origin.batch_size, tokens))
+    words = origin.model, origin.geometry, origin.context_tokens, origin.batch_size, tokens
+    # as studies were told apart when all layers were alike, so that these can still be resumed
+    return repr(words).replace(ALIKE, "")

@@ -11,13 +11,14 @@ import numpy as np
 
 from kvbudget.allocator.arrays import Floats, Ints
 from kvbudget.allocator.checks import check_count
+from kvbudget.allocator.layers import layer_of_units
 from kvbudget.allocator.problem import Problem
 from kvbudget.allocator.rounding import fill, shrink
 
 from .dimension import Dimension, Real
 from .parameters import Parameters
 from .price_and_groups import check_factor
-from .targets import highest_within, hull_levels, layer_of_units, shared_bytes
+from .targets import highest_within, hull_levels, shared_bytes
 
 
 @dataclass(frozen=True, slots=True)

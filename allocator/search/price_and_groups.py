@@ -4,12 +4,13 @@ from dataclasses import dataclass, replace
 
 from kvbudget.allocator.arrays import Floats, Ints
 from kvbudget.allocator.checks import check_count, check_number
+from kvbudget.allocator.layers import layer_of_units
 from kvbudget.allocator.problem import Problem
 from kvbudget.allocator.risk import Mean
 
 from .dimension import Dimension, Real
 from .parameters import Parameters
-from .targets import hull_levels, layer_of_units
+from .targets import hull_levels
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ import numpy as np
 from kvbudget.allocator.arrays import Floats, Ints
 from kvbudget.allocator.checks import check_count
 from kvbudget.allocator.problem import Problem
+from kvbudget.allocator.sharing.token_bytes import token_sizes
 
 from .dimension import Dimension, Real
 from .parameters import Parameters
@@ -61,9 +62,10 @@ class ShareAndRatio(Parameters):
         units = len(importance)
         shrunk = np.zeros(units, dtype=bool)
         shrunk[np.argsort(importance, kind="stable")[: round(share * units)]] = True
+        sizes = np.array(token_sizes(problem), dtype=np.float64)
         equal = problem.budget_bytes / units
-        target = np.where(shrunk, ratio * equal, equal)
+        target = np.where(shrunk, ratio * equal, equal) * sizes
         if not shrunk.all():
-            freed = int((1 - ratio) * equal * shrunk.sum())
-            target[~shrunk] += shared_bytes(freed, importance[~shrunk])
+            freed = int((1 - ratio) * equal * sizes[shrunk].sum())
+            target[~shrunk] += shared_bytes(freed, (importance * sizes)[~shrunk])
         return levels_near(problem, target)

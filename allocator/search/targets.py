@@ -38,12 +38,6 @@ def highest_within(cost_bytes: Ints, target_bytes: Floats) -> Ints:
     return np.maximum(level_targets.highest_within(cost_bytes, whole_bytes), 0)
 
 
-def layer_of_units(problem: Problem) -> Ints:
-    """Layer of each unit, int64 [units]."""
-    layers, kv_heads = problem.shape
-    return np.repeat(np.arange(layers), kv_heads)
-
-
 def shared_bytes(total_bytes: int, weight: Floats) -> Floats:
     """Divide bytes in proportion to weights; equally if all weights are 0."""
     if not weight.any():

@@ -1,11 +1,12 @@
 """Menus of whole layers, in which all caches of a layer hold equally many bytes."""
 
 import heapq
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from kvbudget.allocator.arrays import Floats, Ints
+from kvbudget.allocator.layers import units_in_layers
 from kvbudget.allocator.problem import Problem
 
 
@@ -16,7 +17,8 @@ class Menu:
     Args:
         levels: Level of each cache at each choice, int64 [choices, kv_heads].
         cost_bytes: Memory of each choice, int64 [choices], never falling.
-        loss: Loss of each choice that memory could remove, [choices], never rising.
+        loss: Loss of each choice that memory could remove, [choices], never rising; that of a
+            layer with fewer caches counts as if it had as many as the others.
     """
 
     levels: Ints
@@ -29,9 +31,13 @@ def layer_menus(problem: Problem) -> list[Menu]:
 
     A cache whose lowest level needs more than that is at its lowest level.
     """
-    layers, kv_heads = problem.shape
-    starts = range(0, layers * kv_heads, kv_heads)
-    return [menu_of(problem, range(start, start + kv_heads)) for start in starts]
+    heads = units_in_layers(problem).tolist()
+    menus, start = [], 0
+    for count in heads:
+        menu = menu_of(problem, range(start, start + count))
+        menus.append(replace(menu, loss=menu.loss * (max(heads) / count)))
+        start += count
+    return menus
 
 
 def menu_of(problem: Problem, units: range) -> Menu:

@@ -8,6 +8,7 @@ from kvbudget.allocator.arrays import Floats, Ints
 from kvbudget.allocator.problem import Problem
 
 from .shares import divide
+from .token_bytes import token_sizes
 
 
 def whole_or_small(
@@ -20,16 +21,16 @@ def whole_or_small(
 
     Args:
         problem: A problem whose lowest levels fit the budget.
-        importance: How much each cache deserves, [layers, kv_heads].
+        importance: How much each cache deserves, [units].
         small_bytes: Bytes of a small cache, [units], within its levels. If not all caches can
             have them, all caches are equal.
         most_whole: Most caches that are whole.
     """
     least, whole = list(small_bytes), problem.cost_bytes[:, -1].tolist()
     left = problem.budget_bytes - sum(least)
-    for unit in np.argsort(-importance.ravel(), kind="stable").tolist()[:most_whole]:
+    for unit in np.argsort(-importance, kind="stable").tolist()[:most_whole]:
         left -= whole[unit] - least[unit]
         if left < 0:
             break
         least[unit] = whole[unit]
-    return divide(problem, [1] * len(least), least_bytes=least)
+    return divide(problem, token_sizes(problem), least_bytes=least)

@@ -1,8 +1,9 @@
 """Curves read as weights of tokens: how the loss that memory removes is spread over tokens.
 
 A step of a curve counts as so many tokens of equal weight as its bytes hold the smallest step of
-the problem. On a menu of single tokens whose loss is lost attention mass these are the attention
-weights, except those of the tokens that the lowest level keeps.
+the problem, both in bytes of a token of mean size. On a menu of single tokens whose loss is lost
+attention mass these are the attention weights, except those of the tokens that the lowest level
+keeps.
 """
 
 from dataclasses import dataclass
@@ -10,7 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from kvbudget.allocator.arrays import Floats
+from kvbudget.allocator.layers import on_grid
 from kvbudget.allocator.problem import Problem
+
+from .token_bytes import token_sizes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,7 +32,7 @@ class TokenWeights:
     @classmethod
     def of(cls, problem: Problem) -> "TokenWeights":
         """The weights of a problem's curves."""
-        price = np.diff(problem.cost_bytes)
+        price = np.diff(problem.cost_bytes) / np.array(token_sizes(problem), dtype=float)[:, None]
         drop = np.where(price > 0, -np.diff(problem.loss), 0.0)
         smallest = price[price > 0].min(initial=problem.ceiling_bytes or 1)
         most = np.ptp(problem.loss, axis=1).max()
@@ -47,9 +51,11 @@ class TokenWeights:
         mean = ratio(share.sum(axis=1), tokens)
         return ratio(square, tokens) - mean**2
 
-    def joined(self, layers: int) -> "TokenWeights":
+    def joined(self, problem: Problem) -> "TokenWeights":
         """The tokens of each layer's caches put together, [layers, steps of all its caches]."""
-        return TokenWeights(self.tokens.reshape(layers, -1), self.weight.reshape(layers, -1))
+        layers = problem.shape[0]
+        together = (on_grid(problem, each) for each in (self.tokens, self.weight))
+        return TokenWeights(*(each.reshape(layers, -1) for each in together))
 
 
 def entropy(weight: Floats, tokens: Floats) -> Floats:

@@ -70,9 +70,8 @@ def rows(case: Case) -> Iterator[dict[str, object]]:
     # here, so that --help works without triton
     from triton.testing import do_bench
 
-    from kvbudget.kernels import ragged_attention
-    from kvbudget.kernels.ragged_attention import reference, triton_kernel
-    from kvbudget.kernels.ragged_attention.work_list import build_work_list
+    from kvbudget.kernels import Prefix, ragged_attention
+    from kvbudget.kernels.ragged_attention import reference
 
     torch.manual_seed(SEED)
     random = partial(torch.randn, dtype=DTYPE, device=DEVICE)
@@ -82,16 +81,13 @@ def rows(case: Case) -> Iterator[dict[str, object]]:
     torch.testing.assert_close(ragged_attention(**arguments), expected, rtol=0, atol=2e-2)
     full = (case.batch, KV_HEADS, case.context_tokens, HEAD_DIM)
     keys, values = random(full), random(full)
-    work = build_work_list(
-        arguments["offsets"], len(arguments["keys"]), triton_kernel.split_tokens(GROUP)
-    )
-    kept = {name: value for name, value in arguments.items() if name != "offsets"}
+    kept = Prefix(*(arguments[name] for name in ("keys", "values", "offsets", "positions")))
     contenders: dict[str, Callable[[], Tensor]] = {
         "sdpa_full": partial(
             F.scaled_dot_product_attention, queries, keys, values, enable_gqa=True
         ),
         "ragged": partial(ragged_attention, **arguments),
-        "ragged_kept_work_list": partial(triton_kernel.ragged_attention_over, work, **kept),
+        "ragged_kept_prefix": partial(ragged_attention, **arguments, prefix=kept),
     }
     for name, contender in contenders.items():
         low, median, high = do_bench(contender, quantiles=[0.25, 0.5, 0.75])

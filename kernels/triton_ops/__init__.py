@@ -4,6 +4,6 @@ Each folder is one operation: its `__init__` checks the arguments and picks, `re
 torch (the CPU path and the specification), `triton_kernel` is the same function for CUDA.
 """
 
-from .ragged_attention import ragged_attention
+from .ragged_attention import Prefix, ragged_attention
 
-__all__ = ["ragged_attention"]
+__all__ = ["Prefix", "ragged_attention"]

@@ -3,6 +3,8 @@
 import io
 from pathlib import Path
 
+import numpy as np
+
 from kvbudget.allocator import Plan
 from kvbudget.allocator.files import write_whole
 
@@ -11,6 +13,8 @@ _MOST_NUMBERS = 1024
 
 def save_heat_map(plan: Plan, path: Path) -> None:
     """Draw the plan's capacities, layers by KV heads, as a PNG that can be read in grey.
+
+    Where a layer has fewer KV heads than another, its last places stay empty.
 
     Args:
         plan: The plan to draw.
@@ -27,24 +31,24 @@ def heat_map_png(plan: Plan) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    tokens = plan.capacity_tokens
+    tokens, present = plan.capacity_tokens, plan.geometry.present
     layers, kv_heads = tokens.shape
     figure = Figure(figsize=(3.2 + 0.62 * kv_heads, 1.9 + 0.36 * layers), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     # one colour map whose lightness rises steadily, from 0 so that equal shades mean equal room
-    image = axes.imshow(tokens, cmap="cividis", vmin=0, vmax=plan.context_tokens, aspect="auto")
+    shown = np.ma.masked_array(tokens, ~present)
+    image = axes.imshow(shown, cmap="cividis", vmin=0, vmax=plan.context_tokens, aspect="auto")
     axes.set_title(_title(plan), fontsize=9)
     axes.set_xlabel("KV head")
     axes.set_ylabel("layer")
     axes.set_xticks(range(kv_heads))
     axes.set_yticks(range(layers))
     if tokens.size <= _MOST_NUMBERS:
-        for layer in range(layers):
-            for head in range(kv_heads):
-                count = int(tokens[layer, head])
-                shade = "black" if count > plan.context_tokens / 2 else "white"
-                axes.text(head, layer, f"{count}", ha="center", va="center", color=shade, size=8)
+        for layer, head in np.argwhere(present).tolist():
+            count = int(tokens[layer, head])
+            shade = "black" if count > plan.context_tokens / 2 else "white"
+            axes.text(head, layer, f"{count}", ha="center", va="center", color=shade, size=8)
     bar = figure.colorbar(image, ax=axes)
     bar.set_label(f"tokens kept of a context of {plan.context_tokens}")
     content = io.BytesIO()

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from kvbudget.allocator import Geometry, Plan, Problem, Profile, allocate
+from kvbudget.allocator import CacheShape, Geometry, Plan, Problem, Profile, allocate
 
 LEVELS = (0.1, 0.25, 0.5, 1.0)
 
@@ -56,3 +56,18 @@ def problem(profile: Profile) -> Problem:
 def plan(profile: Profile) -> Plan:
     """A plan for two sequences of 100 tokens."""
     return allocate(profile, budget="40%", context_tokens=100, batch_size=2)
+
+
+@pytest.fixture(scope="session")
+def unequal() -> Geometry:
+    """A layer of three small caches within 16 tokens, one of one large cache, one between."""
+    shapes = (CacheShape(3, 4, 4), CacheShape(1, 8, 6), CacheShape(2, 4, 4))
+    return Geometry.of_layers("Gemma4ForCausalLM", shapes, "bfloat16", (16, None, None))
+
+
+@pytest.fixture(scope="session")
+def unequal_profile(unequal: Geometry, make_profile: Callable[..., Profile]) -> Profile:
+    """Random losses of the caches that are there."""
+    samples = np.sort(np.random.default_rng(1).exponential(size=(5, 3, 3, 4)), axis=-1)[..., ::-1]
+    samples = np.where(unequal.present[..., None], samples - samples[..., -1:], 0.0)
+    return make_profile(geometry=unequal, sample_loss=samples, loss=samples.mean(axis=0))

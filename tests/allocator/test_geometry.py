@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvbudget.allocator import DEFAULT_LEVELS, Geometry
+from kvbudget.allocator import DEFAULT_LEVELS, CacheShape, Geometry
 
 FULL = Geometry("LlamaForCausalLM", 2, 3, 64, 64, "float16", (None, None))
 
@@ -129,3 +129,98 @@ def test_windows_and_counts_become_plain_python() -> None:
     assert geometry.windows == (None, 4)
     assert type(geometry.layers) is int
     assert hash(geometry) == hash(replace(geometry))
+
+
+SHAPES = (CacheShape(3, 4, 4), CacheShape(1, 8, 6), CacheShape(2, 4, 4))
+UNEQUAL = Geometry.of_layers("Gemma4ForCausalLM", SHAPES, "float16", (16, None, None))
+
+
+def test_layers_of_unequal_caches_keep_their_own_shapes() -> None:
+    assert (UNEQUAL.layers, UNEQUAL.kv_heads, UNEQUAL.head_dim, UNEQUAL.value_dim) == (3, 3, 8, 6)
+    assert UNEQUAL.shapes == SHAPES
+    assert UNEQUAL.shape_of(1) == CacheShape(1, 8, 6)
+    assert FULL.shapes == (CacheShape(3, 64, 64),) * 2
+    assert FULL.shape_of(1) == CacheShape(3, 64, 64)
+
+
+def test_caches_that_a_layer_does_not_have_count_for_nothing() -> None:
+    assert UNEQUAL.caches == 6
+    assert UNEQUAL.present.tolist() == [[True] * 3, [True, False, False], [True, True, False]]
+    assert UNEQUAL.token_bytes.tolist() == [[16, 16, 16], [28, 0, 0], [16, 16, 0]]
+    assert UNEQUAL.token_bytes.dtype == np.int64
+    assert UNEQUAL.capacity_tokens([0.5, 1.0], 100)[..., 1].tolist() == [
+        [16, 16, 16],
+        [100, 0, 0],
+        [100, 100, 0],
+    ]
+
+
+def test_the_full_cache_is_the_sum_over_unequal_layers() -> None:
+    assert UNEQUAL.full_bytes(100) == 3 * 16 * 16 + 100 * 28 + 2 * 100 * 16
+    assert UNEQUAL.full_bytes(10, batch_size=4) == 4 * 10 * int(UNEQUAL.token_bytes.sum())
+    assert UNEQUAL.with_dtype("float32").full_bytes(100) == 2 * UNEQUAL.full_bytes(100)
+    assert UNEQUAL.bytes_of([1, 2, 3], 2) == 2 * (3 * 16 + 2 * 28 + 3 * 2 * 16)
+
+
+def test_bytes_of_equal_layers_are_the_same_both_ways() -> None:
+    assert (FULL.token_bytes == FULL.bytes_per_token).all()
+    assert FULL.token_bytes.shape == (2, 3)
+    assert FULL.present.all()
+
+
+def test_one_number_of_bytes_is_refused_where_layers_differ_in_it() -> None:
+    with pytest.raises(ValueError, match=r"must be the same for all caches.*Use token_bytes"):
+        assert UNEQUAL.bytes_per_token
+    fewer = (CacheShape(3, 4, 4), CacheShape(1, 4, 4))
+    assert Geometry.of_layers("A", fewer, "float16", (None, None)).bytes_per_token == 16
+
+
+def test_values_of_caches_go_to_their_places_and_back() -> None:
+    grid = UNEQUAL.on_grid(np.arange(1, 7))
+    assert grid.tolist() == [[1, 2, 3], [4, 0, 0], [5, 6, 0]]
+    assert grid[UNEQUAL.present].tolist() == [1, 2, 3, 4, 5, 6]
+    assert UNEQUAL.on_grid(np.ones((6, 2, 5))).shape == (3, 3, 2, 5)
+    with pytest.raises(ValueError, match="must have one entry per cache, 6, but got 9"):
+        UNEQUAL.on_grid(np.ones(9))
+
+
+def test_equal_shapes_make_an_ordinary_geometry() -> None:
+    same = Geometry.of_layers("LlamaForCausalLM", [SHAPES[0]] * 2, "float16", (None, None))
+    assert same == Geometry("LlamaForCausalLM", 2, 3, 4, 4, "float16", (None, None))
+    assert same.layer_shapes is None
+
+
+def test_unequal_layers_are_not_their_largest() -> None:
+    largest = Geometry("Gemma4ForCausalLM", 3, 3, 8, 6, "float16", (16, None, None))
+    assert largest != UNEQUAL
+    assert hash(UNEQUAL) == hash(replace(UNEQUAL))
+
+
+def test_the_stated_shape_must_be_the_largest() -> None:
+    with pytest.raises(ValueError, match=r"must be the largest of `layer_shapes`.*of_layers"):
+        replace(UNEQUAL, head_dim=9)
+    with pytest.raises(ValueError, match="`layers` must be at least 1"):
+        Geometry.of_layers("A", [], "float16", ())
+    with pytest.raises(ValueError, match="`layer_shapes` must have one entry per layer"):
+        replace(UNEQUAL, layer_shapes=SHAPES[:2])
+
+
+def test_json_gives_unequal_layers_back() -> None:
+    record = json.loads(json.dumps(UNEQUAL.to_json()))
+    assert Geometry.from_json(record) == UNEQUAL
+    # whoever knows nothing of unequal layers must not read this as equal ones
+    assert not {"kv_heads", "head_dim", "value_dim"} & set(record)
+    assert "layer_shapes" not in FULL.to_json()
+
+
+@pytest.mark.parametrize("shapes", [[[3, 4, 4]] * 2, [[3, 4]] * 3, [1, 2, 3], "abc", None])
+def test_json_with_other_shapes_is_refused_by_their_name(shapes: object) -> None:
+    with pytest.raises(ValueError, match="the field `layer_shapes` must"):
+        Geometry.from_json({**UNEQUAL.to_json(), "layer_shapes": shapes})
+
+
+def test_unequal_layers_read_as_one_line() -> None:
+    assert str(UNEQUAL) == (
+        "Gemma4ForCausalLM (3 layers: 1 with 3 KV heads, head size 4; 1 with 1 KV head, key size"
+        " 8, value size 6; 1 with 2 KV heads, head size 4; float16)"
+    )

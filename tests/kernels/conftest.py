@@ -27,8 +27,9 @@ class Case:
 
     def to(self, device: str) -> Case:
         moved = tuple(x.to(device) if isinstance(x, Tensor) else x for x in self.tensors)
-        sinks = self.settings["sinks"]
-        settings = self.settings | {"sinks": sinks.to(device) if sinks is not None else None}
+        settings = {
+            name: x.to(device) if isinstance(x, Tensor) else x for name, x in self.settings.items()
+        }
         return Case(moved, settings, self.mass.to(device), self.tail_mass.to(device))
 
 
@@ -45,14 +46,16 @@ def make_case(
     scaling: float = 0.2,
     window: int | None = None,
     softcap: float | None = None,
+    slopes: bool = False,
     sinks: bool = False,
+    first_seen: torch.dtype | None = None,
     gaps: int = 3,
     seed: int = 0,
 ) -> Case:
     """One token per row at random rising positions; all that must not be read is NaN.
 
     `sizes` are the segments' lengths, `len(sizes) / kv_heads` the batch, `gaps` the number of
-    positions that even the longest segment has lost.
+    positions that even the longest segment has lost, `first_seen` the dtype of these bounds.
     """
     random = torch.Generator().manual_seed(seed)
 
@@ -69,6 +72,8 @@ def make_case(
         flat[rows:] = float("nan")
     for tail in (tail_keys, tail_values):
         tail[:, :, tail_tokens:] = float("nan")
+    # from before the first column to behind the query itself
+    bounds = torch.randint(-2, before_tail + tail_tokens + 1, (batch, new), generator=random)
     return Case(
         tensors=(
             normal(batch, kv_heads * group, new, head_dim),
@@ -85,7 +90,9 @@ def make_case(
             "scaling": scaling,
             "window": window,
             "softcap": softcap,
+            "slopes": torch.rand(kv_heads * group, generator=random) if slopes else None,
             "sinks": normal(kv_heads * group) if sinks else None,
+            "first_seen": None if first_seen is None else bounds.to(first_seen),
         },
         mass=torch.rand(rows + spare, generator=random),
         tail_mass=torch.rand(batch, kv_heads, tail_tokens + spare, generator=random),

@@ -102,6 +102,8 @@ COMMON = [
 REST = [
     half(head_dim=64, value_dim=64, group=8, sinks=True, dtype=torch.float16),
     half(head_dim=192, value_dim=96),
+    half(head_dim=128, value_dim=128, slopes=True, first_seen=torch.int64),
+    half(head_dim=128, value_dim=128, new=16, slopes=True, first_seen=torch.int32),
     {"head_dim": 32, "value_dim": 32},
 ]
 SLOW = [

@@ -38,7 +38,9 @@ def test_another_plan_gives_another_picture(plan, profile):
     assert not np.array_equal(picture(heat_map_png(plan)), picture(heat_map_png(other)))
 
 
-def test_title_axes_and_bar_say_what_is_shown(plan, monkeypatch):
+@pytest.fixture
+def said(monkeypatch):
+    """Every text of the pictures drawn."""
     from matplotlib.figure import Figure
 
     said = []
@@ -56,6 +58,10 @@ def test_title_axes_and_bar_say_what_is_shown(plan, monkeypatch):
             )
         ),
     )
+    return said
+
+
+def test_title_axes_and_bar_say_what_is_shown(plan, said):
     heat_map_png(plan)
     assert "KV head" in said
     assert "layer" in said
@@ -68,6 +74,15 @@ def test_a_large_model_is_drawn_without_numbers(profile):
     geometry = kvb.Geometry("LlamaForCausalLM", 80, 16, 8, 8, "float32", (None,) * 80)
     large = kvb.Profile.from_importance(np.ones((80, 16)), geometry)
     assert picture(heat_map_png(kvb.allocate(large, budget="50%", context_tokens=100))).size > 0
+
+
+def test_a_cache_that_a_layer_does_not_have_is_left_empty(said):
+    shapes = (kvb.allocator.CacheShape(2, 8, 8), kvb.allocator.CacheShape(1, 8, 8))
+    geometry = kvb.Geometry.of_layers("Gemma4ForCausalLM", shapes, "float32", (None, None))
+    profile = kvb.Profile.from_importance([[1, 1], [1, 0]], geometry)
+    heat_map_png(kvb.allocate(profile, budget="100%", context_tokens=77))
+    assert said.count("77") == 3
+    assert "0" not in said
 
 
 def test_nothing_is_left_when_the_picture_cannot_be_written(plan, tmp_path):

@@ -2,6 +2,10 @@
 
 Where a rule makes caches of a layer equal, ``EqualInLayer`` leaves no exception. The heads of each
 layer are merged then, and of an importance per cache each layer takes the mean.
+
+Rules divide tokens, as their papers do: where the tokens of layers differ in bytes, ``bytes`` in
+their formulas are those of a token of mean size, and a layer with fewer caches is a smaller part of
+the whole. Layers whose heads were merged are the exception: they count alike, whatever their size.
 """
 
 from .ada_kv import AdaKV

@@ -15,6 +15,7 @@ from kvbudget.allocator.problem import Problem
 from kvbudget.allocator.sharing.importance import Importance, cache_importance, check_importance
 from kvbudget.allocator.sharing.ranges import check_range
 from kvbudget.allocator.sharing.shares import beyond, divide
+from kvbudget.allocator.sharing.token_bytes import in_tokens
 from kvbudget.allocator.solver import Choice, Solver
 
 
@@ -61,8 +62,8 @@ class BaKlaVa(Solver):
 
     def choose(self, problem: Problem) -> Choice:
         """Keep the first of the best trials."""
-        importance = cache_importance(problem, self.importance).ravel()
-        trials = [divide(problem, shares) for shares in self._trials(importance)]
+        importance = cache_importance(problem, self.importance)
+        trials = [divide(problem, in_tokens(problem, each)) for each in self._trials(importance)]
         return Choice(min(trials, key=problem.total_loss))
 
     def _trials(self, importance: Floats) -> Iterator[list[Fraction]]:

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from kvbudget.allocator.arrays import Floats
+from kvbudget.allocator.layers import sum_in_layers, units_in_layers
 from kvbudget.allocator.problem import Problem
 from kvbudget.allocator.sharing.importance import Importance, check_importance, of_units, per_cache
 from kvbudget.allocator.sharing.ranges import check_range, check_tokens
 from kvbudget.allocator.sharing.shares import beyond, divide
-from kvbudget.allocator.sharing.token_bytes import bytes_of_tokens
+from kvbudget.allocator.sharing.token_bytes import bytes_of_tokens, in_tokens
 from kvbudget.allocator.sharing.token_weights import TokenWeights
 from kvbudget.allocator.solver import Choice, Solver
 
@@ -71,23 +72,28 @@ class CAKE(Solver):
         """Round the shares to levels."""
         window = bytes_of_tokens(problem, self.window_tokens)
         shares = of_units(problem, self._preference(problem))
-        return Choice(divide(problem, beyond(window, problem.budget_bytes, shares)))
+        wanted = beyond(window, problem.budget_bytes, in_tokens(problem, shares))
+        return Choice(divide(problem, wanted))
 
     def _preference(self, problem: Problem) -> Floats:
         """Preference of each layer, [layers], 1 for the largest factors."""
         if self.importance is None:
-            entropy = TokenWeights.of(problem).entropy().reshape(problem.shape)
+            entropy = TokenWeights.of(problem).entropy()
         else:
             entropy = per_cache(problem, self.importance)
-        preference = relative(entropy) ** (1 / self.tau1)
+        preference = relative(problem, entropy) ** (1 / self.tau1)
         if self.variance is None:
             return preference
         variance = per_cache(problem, self.variance, "variance")
-        return preference * relative(variance) ** (1 / self.tau2)
+        return preference * relative(problem, variance) ** (1 / self.tau2)
 
 
-def relative(each: Floats) -> Floats:
-    """Sum over each layer's caches relative to the largest, [layers], in 0..1."""
-    total = (each / (each.max() or 1.0)).sum(axis=1)
+def relative(problem: Problem, each: Floats) -> Floats:
+    """Sum over each layer's caches relative to the largest, [layers], in 0..1.
+
+    Layers with fewer caches count as if they had as many as the others.
+    """
+    total = sum_in_layers(problem, each / (each.max() or 1.0))
+    total = total * (problem.shape[1] / units_in_layers(problem))
     shares: Floats = total / (np.max(total) or 1.0)
     return shares

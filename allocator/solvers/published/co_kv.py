@@ -11,7 +11,7 @@ from kvbudget.allocator.problem import Problem
 from kvbudget.allocator.sharing.importance import Importance, cache_importance, check_importance
 from kvbudget.allocator.sharing.ranges import check_range, check_tokens
 from kvbudget.allocator.sharing.shares import beyond, divide
-from kvbudget.allocator.sharing.token_bytes import bytes_of_tokens
+from kvbudget.allocator.sharing.token_bytes import bytes_of_tokens, in_tokens
 from kvbudget.allocator.solver import Choice, Solver
 
 
@@ -55,9 +55,10 @@ class CoKV(Solver):
 
     def choose(self, problem: Problem) -> Choice:
         """Round the shares to levels."""
-        importance = cache_importance(problem, self.importance).ravel()
+        importance = cache_importance(problem, self.importance)
         rank = max(round(self.least_share * len(importance)), 1)
         kth = np.sort(importance)[rank - 1]
         shares = np.maximum(importance - kth, 0.0).tolist()
         window = bytes_of_tokens(problem, self.window_tokens)
-        return Choice(divide(problem, beyond(window, problem.budget_bytes, shares)))
+        wanted = beyond(window, problem.budget_bytes, in_tokens(problem, shares))
+        return Choice(divide(problem, wanted))

@@ -14,7 +14,7 @@ from kvbudget.allocator.sharing.importance import (
 )
 from kvbudget.allocator.sharing.ranges import check_range, check_tokens
 from kvbudget.allocator.sharing.shares import beyond, divide
-from kvbudget.allocator.sharing.token_bytes import bytes_of_tokens
+from kvbudget.allocator.sharing.token_bytes import bytes_of_tokens, in_tokens, token_sizes
 from kvbudget.allocator.solver import Choice, Solver
 
 
@@ -62,6 +62,7 @@ class CompressKV(Solver):
         """Round the shares to levels."""
         least, budget = bytes_of_tokens(problem, self.least_tokens), problem.budget_bytes
         error = of_units(problem, layer_importance(problem, self.importance))
-        most = [int(self.most_of_mean * (budget / len(least)))] * len(least)
-        shares = beyond(least, budget, error)
+        mean = self.most_of_mean * (budget / len(least))
+        most = [int(mean * size) for size in token_sizes(problem)]
+        shares = beyond(least, budget, in_tokens(problem, error))
         return Choice(divide(problem, shares, most_bytes=most))

@@ -9,6 +9,7 @@ import numpy as np
 
 from kvbudget.allocator.arrays import Floats
 from kvbudget.allocator.checks import as_int
+from kvbudget.allocator.layers import layer_of_units, mean_in_layers
 from kvbudget.allocator.problem import Problem
 from kvbudget.allocator.sharing.importance import (
     Importance,
@@ -71,9 +72,9 @@ class D2O(Solver):
 
     def choose(self, problem: Problem) -> Choice:
         """Fill the whole layers first, then divide what is left among the others."""
-        layers, kv_heads = problem.shape
+        layers = problem.shape[0]
         kept = {layer % layers for layer in self.whole_layers if -layers <= layer < layers}
-        whole = [unit // kv_heads in kept for unit in range(len(problem.loss))]
+        whole = [layer in kept for layer in layer_of_units(problem).tolist()]
         sizes = problem.cost_bytes[:, -1].tolist()
         ratio = of_units(problem, self._ratio(problem))
         levels = divide(
@@ -96,7 +97,6 @@ class D2O(Solver):
 
 def scaled_variance(problem: Problem) -> Floats:
     """Variance of the weights of tokens, from 0 to 1 over all caches, [layers]: layers' means."""
-    variance = TokenWeights.of(problem).variance().reshape(problem.shape)
+    variance = TokenWeights.of(problem).variance()
     above = variance - variance.min()
-    mean: Floats = (above / (above.max() or 1.0)).mean(axis=1)
-    return mean
+    return mean_in_layers(problem, above / (above.max() or 1.0))

@@ -6,7 +6,9 @@ Reference: Zhou et al., 2024. https://arxiv.org/abs/2412.14838
 from dataclasses import dataclass, field
 from fractions import Fraction
 
+from kvbudget.allocator.layers import layer_of_units, units_in_layers
 from kvbudget.allocator.problem import Problem
+from kvbudget.allocator.sharing.head_step import sums
 from kvbudget.allocator.sharing.importance import (
     Importance,
     check_importance,
@@ -15,7 +17,7 @@ from kvbudget.allocator.sharing.importance import (
 )
 from kvbudget.allocator.sharing.ranges import check_range, check_tokens
 from kvbudget.allocator.sharing.shares import beyond, divide
-from kvbudget.allocator.sharing.token_bytes import bytes_of_tokens
+from kvbudget.allocator.sharing.token_bytes import bytes_of_tokens, in_tokens, token_sizes
 from kvbudget.allocator.sharing.winners import winning_bytes
 from kvbudget.allocator.solver import Choice, Solver
 
@@ -65,18 +67,19 @@ class DynamicKV(Solver):
         """Round the shares of the winners to levels."""
         window, budget = bytes_of_tokens(problem, self.window_tokens), problem.budget_bytes
         base = Fraction(max(budget - sum(window), 0), len(window))
-        most = [least + int(Fraction(self.most_of_base) * base) for least in window]
+        most_beyond = Fraction(self.most_of_base) * base
+        sizes = token_sizes(problem)
+        most = [a + int(most_beyond * size) for a, size in zip(window, sizes, strict=True)]
         shares = beyond(window, budget, self._winners(problem, window))
         return Choice(divide(problem, shares, most_bytes=most))
 
     def _winners(self, problem: Problem, window: list[int]) -> list[Fraction]:
-        """What the caches of each unit's layer win together, [units]."""
+        """What the caches of each unit's layer win on average, [units]."""
         if self.importance is not None:
-            given = of_units(problem, layer_importance(problem, self.importance))
-            return [Fraction(each) for each in given]
-        layers, kv_heads = problem.shape
+            return in_tokens(problem, of_units(problem, layer_importance(problem, self.importance)))
         one_group, total = [0] * len(window), [Fraction(problem.budget_bytes)]
         held = winning_bytes(problem, one_group, total, window)
         won = [a - b for a, b in zip(held, window, strict=True)]
-        by_layer = [sum(won[i * kv_heads : (i + 1) * kv_heads], Fraction(0)) for i in range(layers)]
-        return [each for each in by_layer for _ in range(kv_heads)]
+        layer, heads = layer_of_units(problem).tolist(), units_in_layers(problem).tolist()
+        by_layer = sums(won, layer)
+        return [by_layer[at] / heads[at] for at in layer]

@@ -18,6 +18,7 @@ import numpy as np
 from kvbudget.allocator.arrays import Floats, Ints
 from kvbudget.allocator.checks import check_count
 from kvbudget.allocator.files import FilePath
+from kvbudget.allocator.layers import layer_of_units, units_in_layers
 from kvbudget.allocator.problem import Problem
 from kvbudget.allocator.search.dimension import Dimension, Real
 from kvbudget.allocator.search.kinds import check_objective
@@ -28,6 +29,7 @@ from kvbudget.allocator.search.sampler import CmaEs
 from kvbudget.allocator.search.search_plans import reduce_for, result_of
 from kvbudget.allocator.search.targets import levels_near, shared_bytes
 from kvbudget.allocator.search.task import Start, Task, enough_for
+from kvbudget.allocator.sharing.token_bytes import layer_sizes
 from kvbudget.allocator.solver import Choice, Solver
 from kvbudget.allocator.status import Status
 
@@ -39,7 +41,7 @@ class GroupBudgets(Parameters):
     """Factors on the budgets of a few layers, the proportions of all others held.
 
     Args:
-        weights: Budget of each layer so far, up to a common factor, [layers].
+        weights: Budget of each layer so far over its size, up to a common factor, [layers].
         first: First layer of the group.
         end: The layer after its last.
     """
@@ -59,9 +61,10 @@ class GroupBudgets(Parameters):
 
     def levels(self, problem: Problem, values: Floats) -> Ints:
         """Scale all budgets to the total, share each equally among the layer's caches, round."""
-        layer_bytes = shared_bytes(problem.budget_bytes, np.array(self.moved(values.tolist())))
-        kv_heads = problem.shape[1]
-        return levels_near(problem, np.repeat(layer_bytes / kv_heads, kv_heads))
+        weights = np.array(self.moved(values.tolist())) * layer_sizes(problem)
+        layer_bytes = shared_bytes(problem.budget_bytes, weights)
+        each = layer_bytes / units_in_layers(problem)
+        return levels_near(problem, each[layer_of_units(problem)])
 
     def moved(self, factors: list[float]) -> tuple[float, ...]:
         """The weights of all layers with the factors of the group, [layers]."""

@@ -9,7 +9,7 @@ from kvbudget.allocator.problem import Problem
 from kvbudget.allocator.sharing.importance import Importance, cache_importance, check_importance
 from kvbudget.allocator.sharing.ranges import check_range, check_tokens
 from kvbudget.allocator.sharing.shares import beyond, divide
-from kvbudget.allocator.sharing.token_bytes import bytes_of_tokens
+from kvbudget.allocator.sharing.token_bytes import bytes_of_tokens, in_tokens, token_sizes
 from kvbudget.allocator.solver import Choice, Solver
 
 
@@ -57,11 +57,11 @@ class HeadKV(Solver):
 
     def choose(self, problem: Problem) -> Choice:
         """Round the shares to levels."""
-        importance = cache_importance(problem, self.importance).ravel()
+        importance = cache_importance(problem, self.importance)
         # relative to the largest, so that no power overflows
         score = (importance / (importance.max() or 1.0)) ** self.temperature
         window, budget = bytes_of_tokens(problem, self.window_tokens), problem.budget_bytes
         pool = int(max(budget - sum(window), 0) / self.beta)
-        floor = beyond(window, budget - pool, [1] * len(window))
-        scored = beyond([0] * len(window), pool, score.tolist())
+        floor = beyond(window, budget - pool, token_sizes(problem))
+        scored = beyond([0] * len(window), pool, in_tokens(problem, score.tolist()))
         return Choice(divide(problem, [a + b for a, b in zip(floor, scored, strict=True)]))

@@ -20,6 +20,7 @@ import numpy as np
 from kvbudget.allocator.arrays import Floats, Ints
 from kvbudget.allocator.checks import check_count
 from kvbudget.allocator.files import FilePath
+from kvbudget.allocator.layers import layer_of_units, on_grid, sum_in_layers, units_in_layers
 from kvbudget.allocator.problem import Problem
 from kvbudget.allocator.search.dimension import Dimension, Whole
 from kvbudget.allocator.search.kinds import check_objective
@@ -75,7 +76,7 @@ class GroupLevels(Parameters):
         levels = np.zeros(len(group), dtype=np.int64)
         for number, choice in enumerate(values.astype(np.int64).tolist()):
             levels[group == number] = self.menus[number][choice]
-        return np.repeat(levels, problem.shape[1])
+        return levels[layer_of_units(problem)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,9 +149,8 @@ def worthwhile(problem: Problem) -> Ints:
     A level that costs as much as a higher one stands for that one; one that loses as much as a
     lower one stands for that one. What is left is the layer's Pareto set.
     """
-    layers, kv_heads = problem.shape
-    cost = problem.cost_bytes.reshape(layers, kv_heads, -1).sum(axis=1)
-    loss = problem.loss.reshape(layers, kv_heads, -1).sum(axis=1)
+    cost = sum_in_layers(problem, problem.cost_bytes)
+    loss = sum_in_layers(problem, problem.loss)
     highest = (cost[:, None, :] <= cost[:, :, None]).sum(axis=2) - 1
     reached = np.take_along_axis(loss, highest, axis=1)
     lowest: Ints = (loss[:, None, :] <= reached[:, :, None]).argmax(axis=2)
@@ -159,6 +159,6 @@ def worthwhile(problem: Problem) -> Ints:
 
 def layer_groups(problem: Problem, most_groups: int) -> Ints:
     """Group of each layer, int64 [layers], numbered from the least sensitive."""
-    layers = problem.shape[0]
-    lost = problem.loss - problem.loss[:, -1:]
-    return cluster(lost.reshape(layers, -1).mean(axis=1), most_groups)
+    lost = on_grid(problem, problem.loss - problem.loss[:, -1:])
+    values = units_in_layers(problem) * lost.shape[2]
+    return cluster(lost.reshape(len(lost), -1).sum(axis=1) / values, most_groups)

@@ -68,7 +68,7 @@ class LAVa(Solver):
 
 def normalised_entropy(problem: Problem) -> Floats:
     """Entropy of the tokens of each layer over that of equal weights, [layers], in 0..1."""
-    weights = TokenWeights.of(problem).joined(problem.shape[0])
+    weights = TokenWeights.of(problem).joined(problem)
     tokens = weights.tokens.sum(axis=1)
     # one token alone has no entropy, whatever it is divided by
     normalised: Floats = weights.entropy() / np.log(np.maximum(tokens, 2.0))

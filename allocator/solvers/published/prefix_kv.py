@@ -24,8 +24,9 @@ class PrefixKV(Solver):
         minimise    max_l sum_h loss[l, h]
         subject to  all caches of a layer hold equally many bytes
 
-    Loss that no memory removes does not count. Equal bytes are up to one level of the menu that
-    loses less, and but for caches that a smaller level serves as well.
+    Loss that no memory removes does not count. Where layers differ in their number of caches, the
+    mean stands for the sum. Equal bytes are up to one level of the menu that loses less, and but
+    for caches that a smaller level serves as well.
 
     Where the loss is lost attention mass this is the published rule, one common share of the mass
     for all layers. There is no importance to pass. The common level is found exactly, by always

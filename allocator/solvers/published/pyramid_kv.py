@@ -6,10 +6,11 @@ Reference: Cai et al., 2024. https://arxiv.org/abs/2406.02069
 from dataclasses import dataclass
 from fractions import Fraction
 
+from kvbudget.allocator.layers import layer_of_units
 from kvbudget.allocator.problem import Problem
 from kvbudget.allocator.sharing.ranges import check_range, check_tokens
 from kvbudget.allocator.sharing.shares import divide
-from kvbudget.allocator.sharing.token_bytes import bytes_of_tokens
+from kvbudget.allocator.sharing.token_bytes import bytes_of_tokens, token_sizes
 from kvbudget.allocator.solver import Choice, Solver
 
 
@@ -53,17 +54,22 @@ class PyramidKV(Solver):
         """Round the series to levels."""
         window = bytes_of_tokens(problem, self.window_tokens)
         whole = problem.cost_bytes[:, -1].tolist()
-        most = max(b - a for a, b in zip(window, whole, strict=True))
+        sizes, layer = token_sizes(problem), layer_of_units(problem).tolist()
+        # of a token of mean size, as the series
+        most = max((b - a) / size for a, b, size in zip(window, whole, sizes, strict=True))
         base = Fraction(max(problem.budget_bytes - sum(window), 0), len(window))
-        layers, kv_heads = problem.shape
-        if layers == 1 or 2 * base > max(whole):
+        layers = problem.shape[0]
+        if layers == 1 or 2 * base > max(b / size for b, size in zip(whole, sizes, strict=True)):
             series = [base] * layers
         else:
             series = arithmetic_series(base, Fraction(self.beta), most, layers)
-        return Choice(divide(problem, [x + series[u // kv_heads] for u, x in enumerate(window)]))
+        wanted = [a + series[at] * size for a, at, size in zip(window, layer, sizes, strict=True)]
+        return Choice(divide(problem, wanted))
 
 
-def arithmetic_series(base: Fraction, beta: Fraction, most: int, layers: int) -> list[Fraction]:
+def arithmetic_series(
+    base: Fraction, beta: Fraction, most: Fraction, layers: int
+) -> list[Fraction]:
     """Bytes of a cache of each layer, [layers], falling, with the mean ``base``.
 
     Args:
@@ -72,6 +78,6 @@ def arithmetic_series(base: Fraction, beta: Fraction, most: int, layers: int) ->
         most: Bytes that no layer can exceed.
         layers: Number of layers, at least 2.
     """
-    top = min(2 * base - base / beta, Fraction(most))
+    top = min(2 * base - base / beta, most)
     step = (2 * top - 2 * base) / (layers - 1)
     return [top - layer * step for layer in range(layers)]

@@ -15,6 +15,7 @@ from kvbudget.allocator.sharing.importance import (
 )
 from kvbudget.allocator.sharing.ranges import check_range
 from kvbudget.allocator.sharing.shares import divide
+from kvbudget.allocator.sharing.token_bytes import in_tokens, layer_sizes, token_sizes
 from kvbudget.allocator.solver import Choice, Solver
 
 GROUPS = 3
@@ -61,9 +62,10 @@ class SqueezeAttention(Solver):
     def choose(self, problem: Problem) -> Choice:
         """Divide the budget in two sizes of caches."""
         group = cluster(layer_importance(problem, self.importance), GROUPS)
-        layers, small = len(group), int((group == 0).sum())
-        if small == layers:
-            return Choice(divide(problem, [1] * len(problem.loss)))
+        if not group.any():
+            return Choice(divide(problem, token_sizes(problem)))
+        sizes = layer_sizes(problem)
+        layers, small = len(group), float(sizes[group == 0].sum())
         large_share = (layers - small * self.small_share) / (layers - small)
         shares = (group == 0) * self.small_share + (group > 0) * large_share
-        return Choice(divide(problem, of_units(problem, shares)))
+        return Choice(divide(problem, in_tokens(problem, of_units(problem, shares))))

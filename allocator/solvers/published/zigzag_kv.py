@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from kvbudget.allocator.arrays import Floats
+from kvbudget.allocator.layers import mean_in_layers
 from kvbudget.allocator.problem import Problem
 from kvbudget.allocator.sharing.importance import (
     Importance,
@@ -17,6 +18,7 @@ from kvbudget.allocator.sharing.importance import (
 )
 from kvbudget.allocator.sharing.ranges import check_range
 from kvbudget.allocator.sharing.shares import beyond, divide
+from kvbudget.allocator.sharing.token_bytes import in_tokens, token_sizes
 from kvbudget.allocator.solver import Choice, Solver
 
 
@@ -67,15 +69,19 @@ class ZigZagKV(Solver):
         else:
             need = layer_importance(problem, self.importance)
         units = len(problem.loss)
-        least = int(self.least_share * (problem.budget_bytes / units))
-        shares = beyond([least] * units, problem.budget_bytes, of_units(problem, need))
-        return Choice(divide(problem, shares))
+        equal = self.least_share * (problem.budget_bytes / units)
+        least = [int(equal * size) for size in token_sizes(problem)]
+        shares = in_tokens(problem, of_units(problem, need))
+        return Choice(divide(problem, beyond(least, problem.budget_bytes, shares)))
 
 
 def needed_bytes(problem: Problem, kept_mass: float) -> Floats:
-    """Mean over each layer's caches of the bytes that keep so much of the mass, [layers]."""
+    """Mean over each layer's caches of the bytes that keep so much of the mass, [layers].
+
+    They are counted as if a token took as much in every layer, so that layers compare by tokens.
+    """
     removable = problem.loss - problem.loss[:, -1:]
     enough = removable <= (1 - kept_mass) * removable[:, :1]
     cheapest = np.take_along_axis(problem.cost_bytes, enough.argmax(axis=1)[:, None], axis=1)
-    need: Floats = cheapest.reshape(problem.shape).mean(axis=1)
-    return need
+    sizes = np.array(token_sizes(problem), dtype=np.float64)
+    return mean_in_layers(problem, cheapest[:, 0] / sizes)

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from . import reference
-from .arguments import check
+from .arguments import check, check_mass, check_rules
+from .prefix import Prefix
 
-__all__ = ["ragged_attention"]
+__all__ = ["Prefix", "ragged_attention"]
 
 
 def ragged_attention(
@@ -28,9 +29,12 @@ def ragged_attention(
     scaling: float,
     window: int | None = None,
     softcap: float | None = None,
+    slopes: Tensor | None = None,
     sinks: Tensor | None = None,
+    first_seen: Tensor | None = None,
     mass: Tensor | None = None,
     tail_mass: Tensor | None = None,
+    prefix: Prefix | None = None,
 ) -> Tensor:
     """Attend to a flat prefix of unequal segments and to a rectangular tail, in one softmax.
 
@@ -38,12 +42,13 @@ def ragged_attention(
     head `h` of sequence `b` kept. Every KV head has seen every token since, so these lie in the
     tail: its slot `t` has position `seen_tokens - tail_tokens + t`. Query `i` has position
     `seen_tokens - new + i` and sees the keys at its own position and before, no further back
-    than `window` positions (its own included). Query head `j` reads KV head `j // group`, where
-    `group = heads // kv_heads`. With softcap `c` a logit `s = scaling * (q . k)` becomes
-    `c * tanh(s / c)`; a sink adds its own logit, as it is, to the denominator only.
+    than `window` positions (its own included), and none before its `first_seen`. Query head `j`
+    reads KV head `j // group`, where `group = heads // kv_heads`. A logit `s = scaling * (q . k)`
+    becomes `c * tanh(s / c)` with softcap `c`, or `s + slope * (key position - query position)`
+    with a slope; it cannot have both. A sink adds its own logit, as it is, to the denominator only.
 
     A query that sees nothing gets zeros. No gradient flows back: `backward` raises. All tensors
-    but `queries` are contiguous: pass whole storages, not slices of them.
+    but `queries` are contiguous; they may be rows of a larger storage.
 
     Args:
         queries: [batch, heads, new, head_dim], any strides.
@@ -59,10 +64,15 @@ def ragged_attention(
         scaling: Factor on the products of queries and keys.
         window: Sliding window in tokens; None is full attention.
         softcap: Bound on the absolute logit; None is no bound.
+        slopes: Linear bias (ALiBi) of each query head, float32 [heads].
         sinks: Learned sink logit of each query head, [heads].
+        first_seen: First position that each new token may see, int32 or int64 [batch, new], for
+            attention in chunks; None is 0.
         mass: float32 [rows]; what each row was attended, summed over the new queries and
             averaged over the group, is added in place.
         tail_mass: float32 [batch, kv_heads, tail_capacity]; the same for the tail.
+        prefix: `Prefix(keys, values, offsets, positions)`, kept from call to call as long as none
+            of the four changes: it spares looking at them again.
 
     Returns:
         [batch, heads, new, value_dim], contiguous, in the dtype of `queries`.
@@ -72,7 +82,10 @@ def ragged_attention(
         ValueError: If a shape, a length or a setting is wrong.
     """
     tensors = (queries, keys, values, offsets, positions, tail_keys, tail_values)
-    check(*tensors, tail_tokens, seen_tokens, window, softcap, sinks, mass, tail_mass)
+    check(*tensors, tail_tokens, seen_tokens, prefix)
+    check_rules(queries, window, softcap, slopes, sinks, first_seen)
+    if mass is not None or tail_mass is not None:
+        check_mass(keys, tail_keys, mass, tail_mass)
     if queries.is_cuda and _triton_is_installed() and _triton_serves(queries, values):
         # only here, so that machines without a GPU need no triton
         from .triton_kernel import ragged_attention as implementation
@@ -86,9 +99,12 @@ def ragged_attention(
             scaling=scaling,
             window=window,
             softcap=softcap,
+            slopes=slopes,
             sinks=sinks,
+            first_seen=first_seen,
             mass=mass,
             tail_mass=tail_mass,
+            prefix=prefix,
         )
     if torch.is_grad_enabled() and queries.requires_grad:
         return _refuse_backward(out, queries)

@@ -1,23 +1,25 @@
 """Ragged attention in plain torch: the CPU path and the specification.
 
-Matrix products on views: one pair of them for every run of segments of one length, one for the
-rectangular tail. Keys and values are never copied, joined or converted. Products are taken in the
-storage dtype (so half precision rounds each logit once, as eager attention does), the softmax in
-float32 (in float64 for float64 storage).
+For every run of segments of one length the logits of the prefix and of the tail are written side
+by side, so that one softmax covers both. Keys and values are never copied, joined or converted.
+Products are taken in the storage dtype (so half precision rounds each logit once, as eager
+attention does), the softmax in float32 (in float64 for float64 storage).
 """
 
 from __future__ import annotations
 
-from itertools import groupby, pairwise
+import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from .arguments import segment_bounds
+from .prefix import Prefix, Run
 
-# many queries are attended in slices, so that the logits of one run stay near 16 MiB
+# many queries are attended in slices, so that the logits of one slice stay near 16 MiB
 _MOST_LOGITS = 1 << 22
+# its exponential is 0 beside any other logit, and infinities among themselves would give NaN
+_HIDDEN = torch.finfo(torch.float32).min
 
 
 def ragged_attention(
@@ -34,133 +36,211 @@ def ragged_attention(
     scaling: float,
     window: int | None = None,
     softcap: float | None = None,
+    slopes: Tensor | None = None,
     sinks: Tensor | None = None,
+    first_seen: Tensor | None = None,
     mass: Tensor | None = None,
     tail_mass: Tensor | None = None,
+    prefix: Prefix | None = None,
 ) -> Tensor:
     """Do what the package's `ragged_attention` documents; arguments are not checked again."""
     batch, heads, new, head_dim = queries.shape
     kv_heads, value_dim = tail_values.shape[1], tail_values.shape[3]
     pairs, group = batch * kv_heads, heads // kv_heads
-    prefix = _prefix(keys, values, positions, mass, segment_bounds(offsets, len(keys)))
-    tail = _Part(
-        tail_keys[:, :, :tail_tokens].flatten(0, 1),
-        tail_values[:, :, :tail_tokens].flatten(0, 1),
-        _range(seen_tokens - tail_tokens, seen_tokens, positions)[None],
-        None if tail_mass is None else tail_mass.view(pairs, -1)[:, :tail_tokens],
+    prefix = Prefix(keys, values, offsets, positions) if prefix is None else prefix
+    factor, rest = _split_factor(scaling, queries.dtype)
+    by_pair = (queries * factor).reshape(pairs, group, new, head_dim)
+    rule = _Rule(group, rest, softcap, _by_pair(slopes, batch, kv_heads))
+    tail = _Tail(
+        tail_keys.flatten(0, 1).narrow(1, 0, tail_tokens).mT,
+        tail_values.flatten(0, 1).narrow(1, 0, tail_tokens),
+        seen_tokens - tail_tokens,
     )
-    by_pair = queries.reshape(pairs, group, new, head_dim)
-    out = queries.new_empty(pairs, group, new, value_dim)
-    largest = max(part.values.shape[0] * (part.values.shape[1] + tail_tokens) for part in prefix)
-    step = max(1, _MOST_LOGITS // max(1, group * largest))
+    noted = None
+    if mass is not None or tail_mass is not None:
+        tail_share = None if tail_mass is None else tail_mass.flatten(0, 1)
+        noted = _Noted(mass, tail_share, group)
+    sink = _by_pair(sinks, batch, kv_heads)
+    first = None if first_seen is None else first_seen.repeat_interleave(kv_heads, 0)
+    segments, most_rows = prefix.largest
+    step = max(1, _MOST_LOGITS // max(1, group * (most_rows + segments * tail_tokens)))
+    parts = []
     for i in range(0, new, step):
-        at = None
-        # positions lie below seen_tokens: one query without a window sees everything
-        if new > 1 or window is not None:
-            first = seen_tokens - new + i
-            at = _range(first, first + min(step, new - i), positions)
-        rule = _Rule(group, scaling, window, softcap, at)
-        block = by_pair[:, :, i : i + step]
-        attended = _attend(block.flatten(1, 2), prefix, tail, rule, sinks)
-        out[:, :, i : i + step] = attended.view(pairs, group, -1, value_dim)
-    return out.view(batch, heads, new, value_dim)
+        at, count = seen_tokens - new + i, min(step, new - i)
+        sight = _Sight(at, count, window, None if first is None else first[:, i : i + count])
+        sink_rows = None if sink is None else sink.repeat_interleave(count, 1)[..., None]
+        rows = by_pair.narrow(2, i, count).flatten(1, 2)
+        out = _attend(rows, prefix, tail, rule, sight, sink_rows, noted)
+        parts.append(out.view(pairs, group, count, value_dim))
+    joined = parts[0] if len(parts) == 1 else torch.cat(parts, 2)
+    return joined.view(batch, heads, new, value_dim)
 
 
-class _Part(NamedTuple):
-    """Neighbouring segments of equal length, as views; a pair is a sequence and a KV head."""
+class _Sight(NamedTuple):
+    """Where consecutive queries stand and how far back they see."""
 
-    keys: Tensor  # [pairs, tokens, head_dim]
-    values: Tensor  # [pairs, tokens, value_dim]
-    positions: Tensor  # [pairs, tokens], or [1, tokens] if all pairs share them
-    mass: Tensor | None  # [pairs, tokens]
+    at: int
+    count: int
+    window: int | None
+    first_seen: Tensor | None  # [pairs, count]
+
+    def places(self, like: Tensor) -> Tensor:
+        """Position of each query, [count, 1]."""
+        end = self.at + self.count
+        return torch.arange(self.at, end, dtype=like.dtype, device=like.device)[:, None]
+
+    def hides_any(self, low: int, high: int) -> bool:
+        """Whether some query may not see some position from `low` to `high`."""
+        if high > self.at:
+            return True
+        if self.window is not None and low <= self.at + self.count - 1 - self.window:
+            return True
+        return self.first_seen is not None and low < int(self.first_seen.max())
+
+    def hidden(self, positions: Tensor, segments: int | slice) -> Tensor:
+        """Which keys the queries must not see, bool, broadcasts to [pairs, group, new, tokens]."""
+        places, positions = self.places(positions), positions[..., None, :]
+        hidden = positions > places
+        if self.window is not None:
+            hidden = hidden | (positions <= places - self.window)
+        if self.first_seen is not None:
+            hidden = hidden | (positions < self.first_seen[segments][..., None])
+        return hidden.unsqueeze(-3)
+
+    def distances(self, positions: Tensor) -> Tensor:
+        """From each query to each key, never above 0 if it is seen; broadcasts likewise."""
+        return (positions[..., None, :] - self.places(positions)).unsqueeze(-3)
 
 
 class _Rule(NamedTuple):
-    """How products become logits, what a query may see, and where its attention is noted."""
+    """How products become logits."""
 
     group: int
-    scaling: float
-    window: int | None
+    factor: float
     softcap: float | None
-    at: Tensor | None  # positions of the queries, [new]; None if they see everything
+    slopes: Tensor | None  # [pairs, group]
 
-    def hidden(self, part: _Part) -> Tensor | None:
-        """Which keys the queries must not see, bool [pairs, 1, new, tokens]."""
-        if self.at is None:
-            return None
-        positions = part.positions[:, None, None]
-        at = self.at[:, None]
-        hidden = positions > at
-        return hidden if self.window is None else hidden | (positions <= at - self.window)
+    @property
+    def keeps_products(self) -> bool:
+        """Whether logits are the products themselves."""
+        return self.factor == 1.0 and self.softcap is None and self.slopes is None
 
-    def logits(self, rows: Tensor, part: _Part, hidden: Tensor | None) -> Tensor:
-        """Logits of `rows` [pairs, group * new, head_dim], [pairs, group * new, tokens]."""
-        unused = rows.new_empty(1)
-        logits = torch.baddbmm(unused, rows, part.keys.mT, beta=0, alpha=self.scaling)
-        logits = logits.to(torch.float64 if rows.dtype == torch.float64 else torch.float32)
+    def finish(
+        self, logits: Tensor, positions: Tensor, segments: int | slice, sight: _Sight
+    ) -> Tensor:
+        """Turn products, [pairs, group * new, tokens], into logits in place; say what is hidden."""
+        if self.factor != 1.0:
+            logits.mul_(self.factor)
         if self.softcap is not None:
             logits.div_(self.softcap).tanh_().mul_(self.softcap)
-        return self._fill(logits, hidden, float("-inf"))
+        by_query = self.by_query(logits)
+        if self.slopes is not None:
+            slopes = self.slopes[segments][..., None, None].to(logits.dtype)
+            by_query.addcmul_(slopes, sight.distances(positions).to(logits.dtype))
+        hidden = sight.hidden(positions, segments)
+        by_query.masked_fill_(hidden, _HIDDEN)
+        return hidden
 
-    def weights(self, share: Tensor, part: _Part, hidden: Tensor | None) -> Tensor:
-        """Weights of the part's values, from its share of the softmax; adds to its mass."""
-        # a row that sees nothing is NaN until here
-        share = self._fill(share, hidden, 0.0)
-        if part.mass is not None:
-            part.mass.add_(share.sum(1), alpha=1 / self.group)
-        return share.to(part.values.dtype)
+    def by_query(self, rows: Tensor) -> Tensor:
+        """[pairs, group * new, tokens] as [pairs, group, new, tokens]."""
+        return rows.unflatten(-2, (self.group, -1))
 
-    def _fill(self, rows: Tensor, hidden: Tensor | None, value: float) -> Tensor:
-        if hidden is not None:
-            rows.unflatten(1, (self.group, -1)).masked_fill_(hidden, value)
-        return rows
+
+class _Tail(NamedTuple):
+    """The newest tokens of all pairs."""
+
+    keys: Tensor  # [pairs, head_dim, tokens]
+    values: Tensor  # [pairs, tokens, value_dim]
+    first: int  # position of the first slot
+
+    @property
+    def tokens(self) -> int:
+        """Slots in use."""
+        return self.values.shape[1]
+
+    def behind(self, positions: Tensor) -> Tensor:
+        """These positions followed by those of the tail, along the last axis."""
+        end = self.first + self.tokens
+        own = torch.arange(self.first, end, dtype=positions.dtype, device=positions.device)
+        return torch.cat([positions, own.expand(*positions.shape[:-1], -1)], -1)
+
+
+class _Noted(NamedTuple):
+    """Where it is noted what each token got of the softmax, averaged over the group."""
+
+    mass: Tensor | None  # [rows]
+    tail_mass: Tensor | None  # [pairs, tail_capacity]
+    group: int
+
+    def add(self, run: Run, held: Tensor, newer: Tensor) -> None:
+        """Add the weights of a run, [segments, group * new, tokens]."""
+        if self.mass is not None:
+            mass = self.mass[run.rows].view(run.positions.shape)
+            mass.add_(held.sum(-2), alpha=1 / self.group)
+        if self.tail_mass is not None:
+            mass = self.tail_mass[run.segments].narrow(-1, 0, newer.shape[-1])
+            mass.add_(newer.sum(-2), alpha=1 / self.group)
 
 
 def _attend(
-    rows: Tensor, prefix: list[_Part], tail: _Part, rule: _Rule, sinks: Tensor | None
+    rows: Tensor,
+    prefix: Prefix,
+    tail: _Tail,
+    rule: _Rule,
+    sight: _Sight,
+    sinks: Tensor | None,
+    noted: _Noted | None,
 ) -> Tensor:
     """Attend with `rows` [pairs, group * new, head_dim]; [pairs, group * new, value_dim]."""
-    tail_hidden = rule.hidden(tail)
-    # logits of the tail and the sink at first, their probabilities after the loop
-    rest = rule.logits(rows, tail, tail_hidden)
-    if sinks is not None:
-        rest = torch.cat([rest, _sink_column(sinks, rest, rule.group)], -1)
+    kind, tail_tokens, sink_columns = rows.dtype, tail.tokens, 0 if sinks is None else 1
+    exact = torch.float64 if kind == torch.float64 else torch.float32
+    low, high = prefix.span
+    hides = sight.hides_any(min(low, tail.first), max(high, tail.first + tail_tokens - 1))
+    plain = rule.keeps_products and not hides
     out = rows.new_empty(*rows.shape[:2], tail.values.shape[2])
-    counts = [part.keys.shape[0] for part in prefix]
-    cut = zip(prefix, rows.split(counts), rest.split(counts), out.split(counts), strict=True)
-    for part, part_rows, part_rest, part_out in cut:
-        hidden = rule.hidden(part)
-        logits = rule.logits(part_rows, part, hidden)
-        joint = torch.cat([logits, part_rest], -1).softmax(-1)
-        share, rest_share = joint.tensor_split((logits.shape[2],), -1)
-        part_rest.copy_(rest_share)
-        torch.bmm(rule.weights(share, part, hidden), part.values, out=part_out)
-    share = rest[..., : tail.keys.shape[1]]
-    return out.baddbmm_(rule.weights(share, tail, tail_hidden), tail.values)
+    cut = (prefix.cut(x) for x in (rows, out, tail.keys, tail.values))
+    for run, run_rows, run_out, tail_keys, tail_values in zip(prefix.runs, *cut, strict=True):
+        multiply = torch.mm if run_rows.dim() == 2 else torch.bmm
+        tokens = run.values.shape[-2]
+        width = tokens + tail_tokens
+        joint = run_rows.new_empty(*run_rows.shape[:-1], width + sink_columns, dtype=exact)
+        held, newer = joint.narrow(-1, 0, tokens), joint.narrow(-1, tokens, tail_tokens)
+        if kind == exact:
+            multiply(run_rows, run.keys, out=held)
+            multiply(run_rows, tail_keys, out=newer)
+        else:
+            held.copy_(multiply(run_rows, run.keys))
+            newer.copy_(multiply(run_rows, tail_keys))
+        if not plain:
+            logits, positions = joint.narrow(-1, 0, width), tail.behind(run.positions)
+            hidden = rule.finish(logits, positions, run.segments, sight)
+        if sinks is not None:
+            joint.narrow(-1, width, 1).copy_(sinks[run.segments])
+        torch.softmax(joint, -1, out=joint)
+        if hides:
+            # a row that sees nothing shares itself out among what is hidden
+            rule.by_query(logits).masked_fill_(hidden, 0.0)
+        if noted is not None:
+            noted.add(run, held, newer)
+        if kind != exact:
+            held, newer = held.to(kind), newer.to(kind)
+        multiply(held, run.values, out=run_out)
+        add = run_out.addmm_ if run_rows.dim() == 2 else run_out.baddbmm_
+        add(newer, tail_values)
+    return out
 
 
-def _prefix(
-    keys: Tensor, values: Tensor, positions: Tensor, mass: Tensor | None, bounds: list[int]
-) -> list[_Part]:
-    """Cut the flat prefix into runs of segments of one length."""
-    sizes = [(n, len(list(run))) for n, run in groupby(b - a for a, b in pairwise(bounds))]
-    rows = [tokens * pairs for tokens, pairs in sizes]
-
-    def cut(flat: Tensor) -> list[Tensor]:
-        runs = flat[: bounds[-1]].split(rows)
-        shape = flat.shape[1:]
-        return [r.view(n, t, *shape) for r, (t, n) in zip(runs, sizes, strict=True)]
-
-    shares = [None] * len(sizes) if mass is None else cut(mass)
-    return list(map(_Part, cut(keys), cut(values), cut(positions), shares))
+def _by_pair(by_head: Tensor | None, batch: int, kv_heads: int) -> Tensor | None:
+    """[heads] as [pairs, group]."""
+    return None if by_head is None else by_head.view(kv_heads, -1).repeat(batch, 1)
 
 
-def _sink_column(sinks: Tensor, rest: Tensor, group: int) -> Tensor:
-    """Sink logit of every row of `rest`, [pairs, group * new, 1]."""
-    pairs, rows, _ = rest.shape
-    by_pair = sinks.to(rest.dtype).view(-1, group).repeat(pairs * group // len(sinks), 1)
-    return by_pair.repeat_interleave(rows // group, 1)[..., None]
+def _split_factor(scaling: float, dtype: torch.dtype) -> tuple[float, float]:
+    """What queries are multiplied by before the product, and logits after it.
 
-
-def _range(first: int, end: int, like: Tensor) -> Tensor:
-    return torch.arange(first, end, dtype=like.dtype, device=like.device)
+    In half precision only a power of two leaves the queries as exact as they were.
+    """
+    if dtype in (torch.float32, torch.float64) or scaling == 0:
+        return scaling, 1.0
+    fraction, exponent = math.frexp(scaling)
+    return 2.0 ** (exponent - 1), 2 * fraction

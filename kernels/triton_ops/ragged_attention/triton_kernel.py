@@ -17,8 +17,8 @@ import torch
 import triton
 from torch import Tensor
 
+from .prefix import Prefix
 from .triton_programs import attend_kernel, join_kernel, mass_kernel
-from .work_list import WorkList, build_work_list
 
 # further back than any sequence is long, so that "no window" needs no kernel of its own
 _NO_WINDOW = 2**30
@@ -38,59 +38,21 @@ def ragged_attention(
     scaling: float,
     window: int | None = None,
     softcap: float | None = None,
+    slopes: Tensor | None = None,
     sinks: Tensor | None = None,
+    first_seen: Tensor | None = None,
     mass: Tensor | None = None,
     tail_mass: Tensor | None = None,
+    prefix: Prefix | None = None,
 ) -> Tensor:
     """Do what the package's `ragged_attention` documents; arguments are not checked again."""
-    group = queries.shape[1] // tail_keys.shape[1]
-    return ragged_attention_over(
-        build_work_list(offsets, len(keys), split_tokens(group * queries.shape[2])),
-        queries,
-        keys,
-        values,
-        positions,
-        tail_keys,
-        tail_values,
-        tail_tokens,
-        seen_tokens=seen_tokens,
-        scaling=scaling,
-        window=window,
-        softcap=softcap,
-        sinks=sinks,
-        mass=mass,
-        tail_mass=tail_mass,
-    )
-
-
-def ragged_attention_over(
-    work: WorkList,
-    queries: Tensor,
-    keys: Tensor,
-    values: Tensor,
-    positions: Tensor,
-    tail_keys: Tensor,
-    tail_values: Tensor,
-    tail_tokens: int,
-    *,
-    seen_tokens: int,
-    scaling: float,
-    window: int | None = None,
-    softcap: float | None = None,
-    sinks: Tensor | None = None,
-    mass: Tensor | None = None,
-    tail_mass: Tensor | None = None,
-) -> Tensor:
-    """Attend with a work list made before, which spares one synchronisation per call.
-
-    `work` is `build_work_list` of the prefix's offsets and holds until the prefix changes; the
-    other arguments are those of the package's `ragged_attention`.
-    """
+    prefix = Prefix(keys, values, offsets, positions) if prefix is None else prefix
     batch, heads, new, head_dim = queries.shape
     kv_heads, capacity = tail_keys.shape[1:3]
     value_dim = values.shape[1]
     pairs, group = batch * kv_heads, heads // kv_heads
     rows = group * new
+    work = prefix.work_list(split_tokens(rows))
     queries = queries.contiguous()
     splits = triton.cdiv(tail_tokens, work.split_tokens)
     items = len(work.pair) + pairs * splits
@@ -104,12 +66,18 @@ def ragged_attention_over(
     out = torch.empty(batch, heads, new, value_dim, dtype=queries.dtype, device=device)
     listed = (work.pair, work.start, work.end)
     sizes = (len(work.pair), splits, tail_tokens, capacity, seen_tokens, new)
+    # a pointer is always passed; what is absent is never read
+    lowest = queries if first_seen is None else first_seen.to(torch.int32)
+    biases = (queries if slopes is None else slopes, lowest)
     rule = (_NO_WINDOW if window is None else window, float(scaling), float(softcap or 1.0))
     shape = {
+        "KV_HEADS": kv_heads,
         "GROUP": group,
         "SPLIT": work.split_tokens,
         "HEAD_DIM": head_dim,
         "HAS_SOFTCAP": softcap is not None,
+        "HAS_SLOPES": slopes is not None,
+        "HAS_FIRST_SEEN": first_seen is not None,
         "BLOCK_ROWS": blocks.rows,
         "BLOCK_TOKENS": blocks.tokens,
         "BLOCK_HEAD": blocks.head,
@@ -121,6 +89,7 @@ def ragged_attention_over(
         if items:
             attend_kernel[(items, row_blocks)](
                 *(queries, keys, values, positions, tail_keys, tail_values, *listed),
+                *biases,
                 *(outputs, highest, totals, *sizes, *rule),
                 **shape,
                 **value_shape,
@@ -142,7 +111,8 @@ def ragged_attention_over(
             if tail_mass is None:
                 tail_mass = torch.zeros(pairs, capacity, dtype=torch.float32, device=device)
             mass_kernel[(items,)](
-                *(queries, keys, positions, tail_keys, *listed, normaliser, mass, tail_mass),
+                *(queries, keys, positions, tail_keys, *listed, *biases),
+                *(normaliser, mass, tail_mass),
                 *(*sizes, *rule),
                 **shape,
                 **options,

@@ -40,12 +40,45 @@ def _load_rows(p, o_n, n_ok, WIDTH: tl.constexpr, BLOCK: tl.constexpr):
 
 
 @triton.jit
-def _logits(b_q, b_k, at, b_pos, n_ok, window, scaling, softcap, HAS_SOFTCAP: tl.constexpr):
+def _row_limits(first_seen, o_r, r_ok, at, i_b, new, window, HAS_FIRST_SEEN: tl.constexpr):
+    """First position that each query row of sequence i_b may see."""
+    lowest = at - window + 1
+    if HAS_FIRST_SEEN:
+        p_first = first_seen + i_b * new + o_r % new
+        lowest = tl.maximum(lowest, tl.load(p_first, mask=r_ok, other=0))
+    return lowest
+
+
+@triton.jit
+def _row_slopes(slopes, o_r, r_ok, i_h, new, GROUP: tl.constexpr, HAS_SLOPES: tl.constexpr):
+    """Linear bias of each query row of KV head i_h; zeros if there is none."""
+    b_slope = tl.zeros(o_r.shape, tl.float32)
+    if HAS_SLOPES:
+        b_slope = tl.load(slopes + i_h * GROUP + o_r // new, mask=r_ok, other=0.0)
+    return b_slope
+
+
+@triton.jit
+def _logits(
+    b_q,
+    b_k,
+    at,
+    lowest,
+    b_slope,
+    b_pos,
+    n_ok,
+    scaling,
+    softcap,
+    HAS_SOFTCAP: tl.constexpr,
+    HAS_SLOPES: tl.constexpr,
+):
     """Logits [rows, tokens] of a tile, and which of them count."""
     b_s = tl.dot(b_q, tl.trans(b_k), input_precision="ieee") * scaling
     if HAS_SOFTCAP:
         b_s = softcap * (2 * tl.sigmoid(2 * b_s / softcap) - 1)
-    seen = (b_pos[None, :] <= at[:, None]) & (b_pos[None, :] > at[:, None] - window)
+    if HAS_SLOPES:
+        b_s += b_slope[:, None] * (b_pos[None, :] - at[:, None]).to(tl.float32)
+    seen = (b_pos[None, :] <= at[:, None]) & (b_pos[None, :] >= lowest[:, None])
     seen = seen & n_ok[None, :]
     return tl.where(seen, b_s, -1e30), seen
 
@@ -61,6 +94,8 @@ def attend_kernel(
     item_pair,
     item_start,
     item_end,
+    slopes,
+    first_seen,
     outputs,
     highest,
     totals,
@@ -73,11 +108,14 @@ def attend_kernel(
     window,
     scaling,
     softcap,
+    KV_HEADS: tl.constexpr,
     GROUP: tl.constexpr,
     SPLIT: tl.constexpr,
     HEAD_DIM: tl.constexpr,
     VALUE_DIM: tl.constexpr,
     HAS_SOFTCAP: tl.constexpr,
+    HAS_SLOPES: tl.constexpr,
+    HAS_FIRST_SEEN: tl.constexpr,
     BLOCK_ROWS: tl.constexpr,
     BLOCK_TOKENS: tl.constexpr,
     BLOCK_HEAD: tl.constexpr,
@@ -101,6 +139,8 @@ def attend_kernel(
     o_r = tl.program_id(1) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
     r_ok = o_r < GROUP * new
     at = seen - new + o_r % new
+    lowest = _row_limits(first_seen, o_r, r_ok, at, i_p // KV_HEADS, new, window, HAS_FIRST_SEEN)
+    b_slope = _row_slopes(slopes, o_r, r_ok, i_p % KV_HEADS, new, GROUP, HAS_SLOPES)
     b_q = _load_rows(q, i_p * GROUP * new + o_r, r_ok, HEAD_DIM, BLOCK_HEAD)
     b_m = tl.full([BLOCK_ROWS], -1e30, tl.float32)
     b_l = tl.zeros([BLOCK_ROWS], tl.float32)
@@ -112,7 +152,9 @@ def attend_kernel(
         b_v = _load_rows(p_v, o_n, n_ok, VALUE_DIM, BLOCK_VALUE)
         b_pos = tl.load(positions + o_n, mask=o_n < listed_end, other=0)
         b_pos = tl.where(in_tail, tail_zero + o_n, b_pos)
-        b_s, counts = _logits(b_q, b_k, at, b_pos, n_ok, window, scaling, softcap, HAS_SOFTCAP)
+        b_s, counts = _logits(
+            b_q, b_k, at, lowest, b_slope, b_pos, n_ok, scaling, softcap, HAS_SOFTCAP, HAS_SLOPES
+        )
         higher = tl.maximum(b_m, tl.max(b_s, 1))
         b_p = tl.where(counts, tl.exp(b_s - higher[:, None]), 0.0)
         shrink = tl.exp(b_m - higher)
@@ -190,6 +232,8 @@ def mass_kernel(
     item_pair,
     item_start,
     item_end,
+    slopes,
+    first_seen,
     normaliser,
     mass,
     tail_mass,
@@ -202,10 +246,13 @@ def mass_kernel(
     window,
     scaling,
     softcap,
+    KV_HEADS: tl.constexpr,
     GROUP: tl.constexpr,
     SPLIT: tl.constexpr,
     HEAD_DIM: tl.constexpr,
     HAS_SOFTCAP: tl.constexpr,
+    HAS_SLOPES: tl.constexpr,
+    HAS_FIRST_SEEN: tl.constexpr,
     BLOCK_ROWS: tl.constexpr,
     BLOCK_TOKENS: tl.constexpr,
     BLOCK_HEAD: tl.constexpr,
@@ -235,8 +282,24 @@ def mass_kernel(
             o_r = first_row + tl.arange(0, BLOCK_ROWS)
             r_ok = o_r < GROUP * new
             at = seen - new + o_r % new
+            lowest = _row_limits(
+                first_seen, o_r, r_ok, at, i_p // KV_HEADS, new, window, HAS_FIRST_SEEN
+            )
+            b_slope = _row_slopes(slopes, o_r, r_ok, i_p % KV_HEADS, new, GROUP, HAS_SLOPES)
             b_q = _load_rows(q, i_p * GROUP * new + o_r, r_ok, HEAD_DIM, BLOCK_HEAD)
-            b_s, counts = _logits(b_q, b_k, at, b_pos, n_ok, window, scaling, softcap, HAS_SOFTCAP)
+            b_s, counts = _logits(
+                b_q,
+                b_k,
+                at,
+                lowest,
+                b_slope,
+                b_pos,
+                n_ok,
+                scaling,
+                softcap,
+                HAS_SOFTCAP,
+                HAS_SLOPES,
+            )
             o_x = i_p.to(tl.int64) * GROUP * new + o_r
             b_z = tl.load(normaliser + o_x, mask=r_ok, other=0.0)
             b_p = tl.where(counts & r_ok[:, None], tl.exp(b_s - b_z[:, None]), 0.0)

@@ -12,8 +12,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .arguments import segment_bounds
-
 
 class WorkList(NamedTuple):
     """Items of at most `split_tokens` rows, those of one segment next to each other.
@@ -35,25 +33,22 @@ class WorkList(NamedTuple):
     split_tokens: int
 
 
-def build_work_list(offsets: Tensor, rows: int, split_tokens: int) -> WorkList:
-    """Cut every segment into slices. Reads `offsets` on the host: one synchronisation on CUDA.
+def build_work_list(bounds: list[int], split_tokens: int, device: torch.device) -> WorkList:
+    """Cut every segment into slices.
 
     Args:
-        offsets: Bounds of the segments, int64 [pairs + 1].
-        rows: Rows of the prefix.
+        bounds: Borders of the segments, [pairs + 1].
         split_tokens: Most rows of an item.
-
-    Raises:
-        ValueError: If `offsets` do not rise from 0 to at most `rows`.
+        device: Where the list is needed.
     """
     pair, start, end, first = [], [], [], [0]
-    for p, (segment_start, segment_end) in enumerate(pairwise(segment_bounds(offsets, rows))):
+    for p, (segment_start, segment_end) in enumerate(pairwise(bounds)):
         for row in range(segment_start, segment_end, split_tokens):
             pair.append(p)
             start.append(row)
             end.append(min(row + split_tokens, segment_end))
         first.append(len(pair))
     pairs, starts, ends, firsts = (
-        torch.tensor(x, dtype=torch.int32, device=offsets.device) for x in (pair, start, end, first)
+        torch.tensor(x, dtype=torch.int32, device=device) for x in (pair, start, end, first)
     )
     return WorkList(pairs, starts, ends, firsts, split_tokens)

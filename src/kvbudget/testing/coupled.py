@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from kvbudget.allocator import CVaR, Geometry, Problem, Profile, WorstSample
+from kvbudget.allocator import CacheShape, CVaR, Geometry, Problem, Profile, WorstSample
 from kvbudget.allocator.constraint import Constraint
 from kvbudget.allocator.constraints import (
     ByteLimit,
@@ -18,6 +18,11 @@ from kvbudget.allocator.constraints import (
 )
 from kvbudget.allocator.risk import Mean, Risk
 
+EQUAL = Geometry("LlamaForCausalLM", 2, 2, 4, 4, "float32", (None, 16))
+UNEQUAL = Geometry.of_layers(
+    "Gemma4ForCausalLM", (CacheShape(1, 8, 6), CacheShape(2, 4, 4)), "float32", (None, 16)
+)
+
 
 def profile_problems() -> dict[str, Problem]:
     """Problems made from a profile, with limits that hold with every solver, by name."""
@@ -28,6 +33,10 @@ def profile_problems() -> dict[str, Problem]:
         "a protected layer and too little": from_profile("30%", Protected(layers=(0,))),
         "capacities from 8 to 20 tokens": from_profile("50%", LeastTokens(8), MostTokens(20)),
         "whole pages": from_profile("75%", WholePages(5)),
+        "layers of unequal caches": from_profile("60%", geometry=UNEQUAL),
+        "layers of unequal caches, equal inside": from_profile(
+            "70%", EqualInLayer(), geometry=UNEQUAL
+        ),
     }
 
 
@@ -80,11 +89,16 @@ def from_arrays(budget_bytes: int, *constraints: Constraint, risk: Risk = Mean()
     )
 
 
-def from_profile(budget: str, *constraints: Constraint, risk: Risk = Mean()) -> Problem:  # noqa: B008
-    """Two layers with two KV heads, of which the second layer sees 16 tokens of 32."""
-    geometry = Geometry("LlamaForCausalLM", 2, 2, 4, 4, "float32", (None, 16))
+def from_profile(
+    budget: str,
+    *constraints: Constraint,
+    risk: Risk = Mean(),  # noqa: B008
+    geometry: Geometry = EQUAL,
+) -> Problem:
+    """Two layers with at most two KV heads, of which the second layer sees 16 tokens of 32."""
     rng = np.random.default_rng(1)
     samples = np.sort(rng.exponential(size=(4, 2, 2, 3)), axis=3)[..., ::-1]
+    samples = samples * geometry.present[..., None]
     profile = Profile(
         loss=samples.mean(axis=0),
         sample_loss=samples,

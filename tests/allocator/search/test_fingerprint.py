@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from kvbudget.allocator import Problem, WorstSample
+from kvbudget.allocator import Problem, Profile, WorstSample
 from kvbudget.allocator.search import LayerGroups, PriceAndGroups
-from kvbudget.allocator.search.fingerprint import fingerprint
+from kvbudget.allocator.search.fingerprint import fingerprint, origin_text
 
 
 def test_equal_searches_have_equal_fingerprints(deep: Problem) -> None:
@@ -35,3 +35,11 @@ def test_everything_that_values_depend_on_changes_the_fingerprint(deep: Problem)
         (deep, PriceAndGroups(), "bytes and loss"),
     ]
     assert len({fingerprint(*each) for each in changes}) == len(changes)
+
+
+def test_studies_of_equal_layers_are_told_apart_as_ever(
+    problem: Problem, unequal_profile: Profile
+) -> None:
+    assert "windows=(None, 16, None))" in origin_text(problem)
+    unequal = Problem.from_profile(unequal_profile, budget="50%", context_tokens=100)
+    assert "layer_shapes=(CacheShape(kv_heads=3" in origin_text(unequal)

@@ -8,7 +8,6 @@ from kvbudget.allocator import Problem
 from kvbudget.allocator.relaxation import used_bytes
 from kvbudget.allocator.search.targets import (
     highest_within,
-    layer_of_units,
     levels_near,
     shared_bytes,
 )
@@ -40,7 +39,3 @@ def test_shares_add_up_to_the_total(total: int, weight: list[float]) -> None:
 
 def test_weights_of_zero_share_equally() -> None:
     assert shared_bytes(6, np.zeros(3)).tolist() == [2.0, 2.0, 2.0]
-
-
-def test_units_are_numbered_layer_by_layer(problem: Problem) -> None:
-    assert layer_of_units(problem).tolist() == [0, 0, 1, 1, 2, 2]

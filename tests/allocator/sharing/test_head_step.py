@@ -5,8 +5,8 @@ from kvbudget.allocator import Problem, Profile
 from kvbudget.allocator.sharing.head_step import divide_layers, sums
 
 
-def test_values_are_summed_in_pairs() -> None:
-    assert sums([1, 2, 3, 4, 5, 6], 2) == [3, 7, 11]
+def test_values_are_summed_by_layer() -> None:
+    assert sums([1, 2, 3, 4, 5, 6], [0, 0, 1, 2, 2, 2]) == [3, 3, 15]
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])

@@ -5,7 +5,7 @@ from kvbudget.allocator.sharing.retrieval_heads import whole_or_small
 
 LOSS = [[float(11 - level) for level in range(12)]] * 4
 COST = [list(range(12))] * 4
-IMPORTANCE = np.array([[1.0], [3.0], [0.0], [3.0]])
+IMPORTANCE = np.array([1.0, 3.0, 0.0, 3.0])
 
 
 def choose(budget: int, small: list[int], most_whole: int = 4) -> list[int]:
@@ -40,5 +40,5 @@ def test_the_first_that_cannot_be_whole_ends_the_list() -> None:
 
 def test_many_ties_go_to_the_lower_units() -> None:
     problem = Problem([[1.0, 0.0]] * 100, [[0, 2]] * 100, 2 * 37)
-    levels = whole_or_small(problem, np.tile([[0.0], [1.0]], (50, 1)), [0] * 100, 100)
+    levels = whole_or_small(problem, np.tile([0.0, 1.0], 50), [0] * 100, 100)
     assert np.flatnonzero(levels).tolist() == list(range(1, 74, 2))

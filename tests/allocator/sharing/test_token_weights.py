@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from kvbudget.allocator import Problem
+from kvbudget.allocator import Geometry, Origin, Problem, Profile
 from kvbudget.allocator.sharing.token_weights import TokenWeights
 
 
@@ -27,8 +27,10 @@ def test_a_wide_step_is_that_many_tokens_of_equal_weight() -> None:
 
 
 def test_caches_of_a_layer_can_be_joined() -> None:
-    problem = Problem([[4.0, 1.0], [2.0, 1.0]], [[0, 1], [0, 1]], 2)
-    joined = TokenWeights.of(problem).joined(1)
+    geometry = Geometry("A", 1, 2, 1, 1, "float16", (None,))
+    origin = Origin.of(Profile.from_importance([[3, 1]], geometry, kept_fraction=[0.5, 1]), 2, 1)
+    problem = Problem([[4.0, 1.0], [2.0, 1.0]], [[0, 1], [0, 1]], 2, origin=origin)
+    joined = TokenWeights.of(problem).joined(problem)
     assert joined.entropy() == pytest.approx([entropy_of([3, 1])])
 
 

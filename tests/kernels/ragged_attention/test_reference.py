@@ -48,9 +48,13 @@ def dense(case):
                 visible = held & (np.arange(seen) <= here)
                 if rule["window"] is not None:
                     visible &= np.arange(seen) > here - rule["window"]
+                if rule["first_seen"] is not None:
+                    visible &= np.arange(seen) >= rule["first_seen"][b, i].item()
                 logits = rule["scaling"] * columns @ queries[b, head, i]
                 if rule["softcap"] is not None:
                     logits = rule["softcap"] * np.tanh(logits / rule["softcap"])
+                if rule["slopes"] is not None:
+                    logits += rule["slopes"][head].item() * (np.arange(seen) - here)
                 weights = np.where(visible, np.exp(logits), 0.0)
                 total = weights.sum()
                 if rule["sinks"] is not None:
@@ -77,6 +81,7 @@ def calls(draw):
     length = st.integers(0, 12)
     even = st.builds(lambda n: [n] * pairs, length)
     uneven = st.lists(length, min_size=pairs, max_size=pairs)
+    softcap = draw(st.none() | st.sampled_from([0.5, 30.0]))
     return {
         "sizes": draw(even | uneven),
         "kv_heads": kv_heads,
@@ -86,8 +91,10 @@ def calls(draw):
         "head_dim": draw(st.sampled_from([1, 8, 24])),
         "value_dim": draw(st.sampled_from([1, 8, 40])),
         "window": draw(st.none() | st.integers(1, 15)),
-        "softcap": draw(st.none() | st.sampled_from([0.5, 30.0])),
+        "softcap": softcap,
+        "slopes": softcap is None and draw(st.booleans()),
         "sinks": draw(st.booleans()),
+        "first_seen": draw(st.sampled_from([None, torch.int32, torch.int64])),
         "gaps": draw(st.integers(0, 4)),
         "seed": draw(st.integers(0, 99)),
     }

@@ -21,8 +21,7 @@ else:
 
 pytest.importorskip("triton", reason="triton is not installed (it is made for Linux only)")
 
-from kvbudget.kernels.ragged_attention import reference, triton_kernel
-from kvbudget.kernels.ragged_attention.work_list import build_work_list
+from kvbudget.kernels.ragged_attention import Prefix, reference, triton_kernel
 
 TOLERANCE = {torch.float32: 1e-5, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 
@@ -99,6 +98,11 @@ def test_decoding_equals_the_reference(case, group, dtype):
         {"window": 20},
         {"softcap": 0.5, "scaling": 1.0},
         {"sinks": True},
+        {"slopes": True},
+        {"slopes": True, "window": 20, "sinks": True, "group": 3},
+        {"first_seen": torch.int32},
+        {"first_seen": torch.int64, "window": 20, "sinks": True, "softcap": 2.0},
+        {"first_seen": torch.int64, "slopes": True, "dtype": torch.bfloat16},
         {"window": 9, "softcap": 3.0, "sinks": True, "tail_tokens": 40},
         {"head_dim": 24, "value_dim": 40},
         {"head_dim": 96, "value_dim": 16, "dtype": torch.bfloat16},
@@ -118,6 +122,14 @@ def test_every_setting_equals_the_reference(case, new, options):
 def test_many_new_tokens_of_several_sequences_equal_the_reference(case):
     sizes = [0, 20, 0, 33, 0, 0]
     call = case(sizes, kv_heads=3, group=2, new=19, tail_tokens=19, window=30, sinks=True)
+    assert_equals_reference(call)
+
+
+@pytest.mark.usefixtures("small_tiles")
+def test_slopes_and_bounds_of_several_sequences_equal_the_reference(case):
+    sizes = [0, 20, 7, 33, 0, 12]
+    options = {"slopes": True, "first_seen": torch.int64, "seed": 3}
+    call = case(sizes, kv_heads=3, group=2, new=9, tail_tokens=11, **options)
     assert_equals_reference(call)
 
 
@@ -152,14 +164,12 @@ def test_either_mass_may_be_left_out(case, given):
     torch.testing.assert_close(got.cpu(), wanted[given], rtol=0, atol=1e-5)
 
 
-def test_a_work_list_may_be_kept_while_the_tail_grows(case):
-    calls = [case([40, 3], tail_tokens=n, gaps=30 - n) for n in (1, 9)]
-    offsets = calls[0].tensors[3].to(DEVICE)
-    work = build_work_list(offsets, 45, 16)
+def test_what_is_known_of_a_prefix_may_be_kept_while_the_tail_grows(case):
+    calls = [case([40, 3], tail_tokens=n, gaps=30 - n).to(DEVICE) for n in (1, 9)]
+    fixed = calls[0].tensors[1:5]
+    prefix = Prefix(*fixed)
     for call in calls:
-        tensors = call.to(DEVICE).tensors
-        out = triton_kernel.ragged_attention_over(
-            work, *tensors[:3], *tensors[4:], **call.to(DEVICE).settings
-        )
-        expected = call.run(reference.ragged_attention)[0]
-        torch.testing.assert_close(out.cpu(), expected, rtol=0, atol=1e-5)
+        tensors = (call.tensors[0], *fixed, *call.tensors[5:])
+        kept = triton_kernel.ragged_attention(*tensors, **call.settings, prefix=prefix)
+        anew = triton_kernel.ragged_attention(*tensors, **call.settings)
+        assert torch.equal(kept, anew)

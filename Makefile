@@ -12,11 +12,12 @@ TEST_PROCESSES ?= 2
 TEST_ENVIRONMENT := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint clean
+.PHONY: help demo test test-models lint clean
 
 help:
 	@echo "make demo   the main job on the shipped model: profile, allocate, generate, one table"
 	@echo "make test   all tests, with ruff and mypy among them"
+	@echo "make test-models  every model class of transformers, against docs/models.md"
 	@echo "make lint   ruff and mypy alone"
 	@echo "make clean  remove the virtual environment and everything made by a build"
 
@@ -25,6 +26,9 @@ demo: $(VENV)/installed
 
 test: $(VENV)/installed-test
 	$(TEST_ENVIRONMENT) $(RUN) -m pytest -n $(TEST_PROCESSES) --dist loadfile $(ARGS)
+
+test-models: $(VENV)/installed-test
+	$(TEST_ENVIRONMENT) $(RUN) -m pytest tests/models/sweep.py -n $(TEST_PROCESSES) $(ARGS)
 
 lint: $(VENV)/installed-test
 	$(RUN) -m ruff check .

@@ -46,6 +46,21 @@ def attention_logits(
     return logits.div_(softcap).tanh_().mul_(softcap)
 
 
+def linear_bias(slopes: Tensor, key_positions: Tensor, query_positions: Tensor) -> Tensor:
+    """What attention with linear biases adds to its logits: 0 at a query's own key, less before.
+
+    Args:
+        slopes: Slope of each query head, [kv_heads, group], float32.
+        key_positions: Columns of the keys, [..., kv_heads, tokens] or [tokens].
+        query_positions: Columns of the queries, [rows].
+
+    Returns:
+        [..., kv_heads, group, rows, tokens], float32.
+    """
+    distance = key_positions.unsqueeze(-2) - query_positions.unsqueeze(-1)
+    return slopes[..., None, None] * distance.unsqueeze(-3)
+
+
 def visible(key_positions: Tensor, query_positions: Tensor, window: int | None) -> Tensor:
     """Tell which keys each query may see: none after itself, none a window or more before it.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from .attention import TOKENS_PER_CHUNK, attention_logits, chunks, masked_softmax
+from .attention import TOKENS_PER_CHUNK, chunks, masked_softmax
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -154,13 +154,10 @@ class CacheView:
     def _kept_attention(self, rows: slice, kept: Tensor) -> Tensor:
         """``LayerView.probabilities`` over the tokens kept, [batch, kv_heads, rows, tokens]."""
         layer = self.layer
-        batch, kv_heads, tokens = layer.valid.shape
-        queries = layer.queries[:, :, rows].reshape(batch, kv_heads, -1, layer.queries.shape[-1])
-        logits = attention_logits(
-            queries, layer.keys, scaling=layer.scaling, softcap=layer.softcap
-        ).view(batch, kv_heads, layer.group, -1, tokens)
-        sinks = None if layer.sinks is None else layer.sinks.float().view(kv_heads, -1, 1, 1)
-        return masked_softmax(logits, (layer.seen(rows) & kept).unsqueeze(2), sinks)
+        sinks = None
+        if layer.sinks is not None:
+            sinks = layer.sinks.float().view(layer.valid.shape[1], -1, 1, 1)
+        return masked_softmax(layer.logits(rows), (layer.seen(rows) & kept).unsqueeze(2), sinks)
 
     def _outputs(self, probabilities: Tensor) -> Tensor:
         """[batch, kv_heads, group, rows, value_dim]."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from .attention import attention_logits, chunks, visible
+from .attention import attention_logits, chunks, linear_bias, visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -52,6 +52,8 @@ class CutView:
         window: Sliding window in tokens; None for full attention.
         softcap: Cap on the logits; None for none.
         sinks: Logits of learned sinks, [heads]; None for none.
+        slopes: What each query head's logits grow by from one column to the next, float32,
+            [heads]; None for none.
         output_weight: The part of the output projection that each query head writes through,
             [heads, value_dim, hidden], any floating dtype.
         residual_norm: Euclidean norm of the residual stream behind the last layer at each future
@@ -82,6 +84,7 @@ class CutView:
     window: int | None = None
     softcap: float | None = None
     sinks: Tensor | None = None
+    slopes: Tensor | None = None
     output_weight: Tensor
     residual_norm: Tensor | None = None
     gradient: Tensor | None = None
@@ -174,6 +177,9 @@ class CutView:
         logits = attention_logits(queries, keys, scaling=self.scaling, softcap=self.softcap).view(
             kv_heads, self.group, -1, tokens
         )
+        if self.slopes is not None:
+            slopes = self.slopes.view(kv_heads, self.group)
+            logits += linear_bias(slopes, positions, self.query_positions[rows])
         seen = visible(positions, self.query_positions[rows], self.window)
         if seen.dim() == 3:  # positions of the context differ between KV heads
             seen = seen.unsqueeze(1)

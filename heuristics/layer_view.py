@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from .attention import attention_logits, chunks, masked_softmax, visible
+from .attention import attention_logits, chunks, linear_bias, masked_softmax, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,6 +40,8 @@ class LayerView:
         window: Sliding window in tokens; None for full attention.
         softcap: Cap on the logits; None for none.
         sinks: Logits of learned sinks, [heads]; None for none.
+        slopes: What each query head's logits grow by from one column to the next, float32,
+            [heads]; None for none.
         state: What a running heuristic's ``observe`` last returned for each held token, float32,
             [batch, kv_heads, tokens, channels]; 0 for a token it has not met. None for other
             heuristics, and before the first call; ``known_state`` gives zeros then.
@@ -64,6 +66,7 @@ class LayerView:
     window: int | None = None
     softcap: float | None = None
     sinks: Tensor | None = None
+    slopes: Tensor | None = None
     state: Tensor | None = None
     prompt_columns: int | None = None
     rotation: Rotation | None = None
@@ -153,13 +156,28 @@ class LayerView:
         Returns:
             Probabilities, [batch, kv_heads, group, rows, tokens], float32.
         """
+        seen = self.seen(rows).unsqueeze(2)
+        return masked_softmax(self.logits(rows), seen, self._grouped_sinks())
+
+    def logits(self, rows: slice) -> Tensor:
+        """What some of the queries make of every place, also of those that they cannot see.
+
+        Args:
+            rows: Which of ``queries``, by index.
+
+        Returns:
+            Logits, [batch, kv_heads, group, rows, tokens], float32.
+        """
         batch, kv_heads, tokens = self.valid.shape
         queries = self.queries[:, :, rows]
         per_kv_head = (batch, kv_heads, self.group * queries.shape[2], queries.shape[3])
         logits = attention_logits(
             queries.reshape(per_kv_head), self.keys, scaling=self.scaling, softcap=self.softcap
         ).view(batch, kv_heads, self.group, queries.shape[2], tokens)
-        return masked_softmax(logits, self.seen(rows).unsqueeze(2), self._grouped_sinks())
+        if self.slopes is None:
+            return logits
+        slopes = self.slopes.view(kv_heads, self.group)
+        return logits.add_(linear_bias(slopes, self.positions, self.query_positions[rows]))
 
     def seen(self, rows: slice) -> Tensor:
         """Which tokens some of the queries may see, [batch, kv_heads, rows, tokens], bool."""
@@ -185,6 +203,7 @@ class LayerView:
             positions=self.positions[:, one],
             queries=self.queries[:, heads],
             sinks=None if self.sinks is None else self.sinks[heads],
+            slopes=None if self.slopes is None else self.slopes[heads],
             state=None if self.state is None else self.state[:, one],
             output_weight=None if self.output_weight is None else self.output_weight[heads],
         )

@@ -9,8 +9,11 @@ from transformers import PreTrainedModel
 
 from kvbudget.allocator import UnsupportedModel
 
+from .cached_layer import CachedLayer
 from .devices import input_device
-from .hf import CachedLayer, Sighting, probe
+from .head_split import HeadSplit
+from .hf import Layout, Sighting, probe
+from .tensor_parallel import check_divisible, head_split
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +28,10 @@ class LayerAnatomy:
         head_dim: Elements of one key in one of them.
         value_dim: Elements of one value in one of them.
         stored_heads: KV heads of the tensors that the model stores; they are cut together, as one
-            KV head, where `is_rewritten`.
+            KV head, where `cached.is_rewritten`.
         readers: Paths of attention modules that read the same cache.
-        is_rewritten: Whether the model rewrites keys or values between cache and attention, so
-            that all its heads have to hold the same tokens.
+        device: Where its keys and values are made.
+        calls: Attention calls that read this cache in one forward.
     """
 
     cached: CachedLayer
@@ -39,7 +42,8 @@ class LayerAnatomy:
     value_dim: int
     stored_heads: int
     readers: tuple[str, ...]
-    is_rewritten: bool
+    device: torch.device
+    calls: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +52,19 @@ class Anatomy:
 
     Args:
         layers: The layers.
+        layout: The same layers among all those of transformers' own cache.
         dtype: Element type of keys and values.
+        split: Which KV heads of the model are in this process; those are what the layers count.
     """
 
     layers: tuple[LayerAnatomy, ...]
+    layout: Layout
     dtype: torch.dtype
+    split: HeadSplit
 
 
-_KNOWN: WeakKeyDictionary[PreTrainedModel, dict[torch.dtype, Anatomy]] = WeakKeyDictionary()
+Whereabouts = tuple[torch.dtype, tuple[torch.device, ...]]
+_KNOWN: WeakKeyDictionary[PreTrainedModel, dict[Whereabouts, Anatomy]] = WeakKeyDictionary()
 
 
 def anatomy_of(model: PreTrainedModel) -> Anatomy:
@@ -65,9 +74,16 @@ def anatomy_of(model: PreTrainedModel) -> Anatomy:
         UnsupportedModel: Its caches cannot be cut exactly; says which and why.
     """
     known = _KNOWN.setdefault(model, {})
-    if model.dtype not in known:
-        known[model.dtype] = _probed(model)
-    return known[model.dtype]
+    # a model may be moved or cast after it has been looked at
+    now = (model.dtype, tuple(parameter.device for parameter in model.parameters()))
+    if now not in known:
+        known[now] = _probed(model)
+    return known[now]
+
+
+def layout_of(model: PreTrainedModel) -> Layout:
+    """The layers that keep keys and values among all those of the model's cache."""
+    return anatomy_of(model).layout
 
 
 def attention_modules(model: PreTrainedModel) -> list[tuple[str, nn.Module]]:
@@ -77,22 +93,24 @@ def attention_modules(model: PreTrainedModel) -> list[tuple[str, nn.Module]]:
 
 def _probed(model: PreTrainedModel) -> Anatomy:
     config = model.config.get_text_config(decoder=True)
-    if getattr(config, "use_bidirectional_attention", False):
+    if getattr(config, "use_bidirectional_attention", False) in (True, "all"):
         raise UnsupportedModel(
             f"{type(model).__name__} attends in both directions by its configuration "
             f"(use_bidirectional_attention), so a cache cannot serve it."
         )
+    check_divisible(model)
     paths = {id(module): path for path, module in model.named_modules()}
     training = [module for module in model.modules() if module.training]
     model.eval()
     try:
-        seen = probe(model, input_device(model))
+        layout, seen = probe(model, input_device(model))
     finally:
         for module in training:
             module.training = True
     first = seen[0].keys
     assert first is not None, "a layer that was seen has keys"
-    return Anatomy(tuple(_layer(each, paths) for each in seen), first.dtype)
+    layers = tuple(_layer(each, paths) for each in seen)
+    return Anatomy(layers, layout, first.dtype, head_split(model, seen))
 
 
 def _layer(seen: Sighting, paths: dict[int, str]) -> LayerAnatomy:
@@ -110,5 +128,6 @@ def _layer(seen: Sighting, paths: dict[int, str]) -> LayerAnatomy:
         value_dim=value_dim * together,
         stored_heads=stored,
         readers=tuple(paths[id(module)] for module in seen.readers),
-        is_rewritten=seen.is_rewritten,
+        device=seen.keys.device,
+        calls=seen.calls,
     )

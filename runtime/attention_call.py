@@ -16,12 +16,15 @@ class LogitRules:
     Args:
         scaling: Factor on the products of queries and keys.
         softcap: Logits become `softcap * tanh(logits / softcap)`; None leaves them.
-        sinks: Learned sink logits, [heads], or None.
+        sinks: Learned sink logits, [heads], or of each query, [batch, heads, new, 1]; or None.
+        slopes: Linear biases: a logit grows by its head's slope for every column that its key lies
+            nearer to the end, [heads], float32; or None. A softcap does not go with it.
     """
 
     scaling: float
     softcap: float | None = None
     sinks: Tensor | None = None
+    slopes: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,7 @@ class AttentionCall:
         mask: What each query may see, [batch, 1, new, columns], bool (True: seen) or an
             additive float; None means plain causal order.
         rules: What is applied to the logits.
+        bias: What else is added to the logits, [batch or 1, heads, new, columns], or None.
     """
 
     module: nn.Module
@@ -44,6 +48,13 @@ class AttentionCall:
     values: Tensor
     mask: Tensor | None
     rules: LogitRules
+    bias: Tensor | None = None
+
+    @property
+    def has_own_logits(self) -> bool:
+        """Whether the logits depend on more than keys, queries and positions."""
+        sinks = self.rules.sinks
+        return self.bias is not None or (sinks is not None and sinks.dim() == 4)
 
     def real_tokens(self) -> Tensor:
         """Which of the new tokens are no padding, [batch, new], bool.
@@ -66,7 +77,7 @@ class AttentionCall:
 
 
 def dense_attention(call: AttentionCall) -> Tensor:
-    """Attention over the call's own keys with a soft cap or learned sinks, in query chunks.
+    """Attention over the call's own keys with all that shapes the logits, in query chunks.
 
     Logits and softmax are float32; memory is linear in the number of tokens.
 
@@ -86,13 +97,35 @@ def _attend_rows(call: AttentionCall, rows: slice) -> Tensor:
     logits = (queries @ call.keys.float().mT * rules.scaling).view(batch, heads, -1, columns)
     if rules.softcap is not None:
         logits = torch.tanh(logits / rules.softcap) * rules.softcap
+    if rules.slopes is not None:
+        logits = logits + _linear_bias(rules.slopes, call, rows)
+    if call.bias is not None:
+        logits = logits + call.bias[:, :, rows].float()
     logits = logits + _additive_mask(call, rows, logits)
     if rules.sinks is not None:
-        sink = rules.sinks.float().view(1, heads, 1, 1).expand(batch, heads, logits.shape[2], 1)
-        logits = torch.cat([logits, sink], -1)
+        logits = torch.cat([logits, _sink_column(rules.sinks, rows, logits)], -1)
     weights = logits.softmax(-1)[..., :columns]
     mixed = weights.reshape(batch, kv_heads, -1, columns) @ call.values.float()
     return mixed.view(batch, heads, -1, call.values.shape[-1]).to(call.queries.dtype)
+
+
+def _linear_bias(slopes: Tensor, call: AttentionCall, rows: slice) -> Tensor:
+    """Bias of every pair, [heads, rows, columns]: 0 where a query meets its own key."""
+    column = torch.arange(call.keys.shape[2], device=slopes.device)
+    distance = column - _query_columns(call, rows)[:, None]
+    return slopes[:, None, None] * distance
+
+
+def _query_columns(call: AttentionCall, rows: slice) -> Tensor:
+    """Columns of some of the queries, which are those of the last columns."""
+    columns, new = call.keys.shape[2], call.queries.shape[2]
+    return torch.arange(columns - new, columns, device=call.keys.device)[rows]
+
+
+def _sink_column(sinks: Tensor, rows: slice, logits: Tensor) -> Tensor:
+    """Sink logit of every query, [batch, heads, rows, 1]."""
+    each = sinks[:, :, rows] if sinks.dim() == 4 else sinks.view(1, -1, 1, 1)
+    return each.float().expand(*logits.shape[:3], 1)
 
 
 def _additive_mask(call: AttentionCall, rows: slice, logits: Tensor) -> Tensor:
@@ -102,9 +135,6 @@ def _additive_mask(call: AttentionCall, rows: slice, logits: Tensor) -> Tensor:
     if call.mask is not None:
         seen = call.mask[:, :, rows]
     else:
-        # the queries are those of the last columns
-        first = call.keys.shape[2] - call.queries.shape[2] + rows.start
-        query = torch.arange(first, first + logits.shape[2], device=logits.device)
         column = torch.arange(logits.shape[3], device=logits.device)
-        seen = column <= query[:, None]
+        seen = column <= _query_columns(call, rows)[:, None]
     return torch.zeros(seen.shape, device=logits.device).masked_fill(~seen, lowest)

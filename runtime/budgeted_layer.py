@@ -5,23 +5,18 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from kvbudget.heuristics import (
-    LayerView,
-    RereadingHeuristic,
-    Rotation,
-    RunningHeuristic,
-    TokenHeuristic,
-    checked_scores,
-    observed,
-)
+from kvbudget.heuristics import LayerView, Rotation, TokenHeuristic
 from kvbudget.kernels import ragged_attention
 
-from .attention_call import QUERY_CHUNK, AttentionCall, LogitRules
+from .arenas import Arenas
+from .attention_call import QUERY_CHUNK, AttentionCall
+from .cached_layer import CachedLayer
 from .column_mask import check_mask
-from .eviction import longest_tail, select, tail_slots
-from .output_projection import Borrowed, output_weight
+from .division import Division, Verdict
+from .eviction import longest_tail, tail_slots
+from .judge import Judge, held_tokens
 from .ragged import PaddedTokens, RaggedStore, block_tokens
-from .recent_queries import QUERIES_REMEMBERED, RecentQueries
+from .recent_queries import QUERIES_REMEMBERED
 from .room import Room
 
 
@@ -37,24 +32,28 @@ class BudgetedLayer:
     All of it is for inference: held tokens have no gradients.
 
     Args:
-        index: Layer number.
+        cached: What is known of the layer.
         room: Capacities for any number of rows and columns.
+        arenas: Where keys and values are put.
         heuristic: Scores the tokens whenever some have to go.
-        window: Sliding window in tokens, None for full attention.
         rotation: How the model rotates queries and keys, None if it does not.
+        division: Divides the capacities anew for each prompt; None to keep the plan's.
     """
 
     def __init__(
         self,
-        index: int,
+        cached: CachedLayer,
         room: Room,
+        arenas: Arenas,
         heuristic: TokenHeuristic,
-        window: int | None,
         rotation: Rotation | None = None,
+        division: Division | None = None,
     ) -> None:
-        self.index, self.room, self.heuristic, self.window = index, room, heuristic, window
-        self.rotation = rotation
-        self._channels = heuristic.channels if isinstance(heuristic, RunningHeuristic) else 0
+        self.cached, self.room, self.heuristic = cached, room, heuristic
+        self.division = division
+        self.index, self.window, self.rotation = cached.index, cached.window, rotation
+        self.judge = self._new_judge()
+        self._arenas = arenas
         self.reset()
 
     def reset(self) -> None:
@@ -62,18 +61,17 @@ class BudgetedLayer:
         self.seen_tokens = 0
         self.store: RaggedStore | None = None
         self.is_pending = False  # tokens were admitted and have not attended yet
-        self._rules = LogitRules(1.0)
-        self._heads = 0
-        self._attention: Borrowed | None = None
-        self._prompt_columns: int | None = None
+        self.reads_prompt = False  # the newest tokens are those of a prompt
+        self._block: AttentionCall | None = None  # a block that others have yet to read
+        self._readers_left = 0
         self._real: Tensor | None = None
-        self._recent = RecentQueries()
         self._in_tail = False
         self._draft = (0, 0)  # tokens of the newest block that may be taken back, queries shown
-        self.foretold: Tensor | None = None  # what a second reading told of the next prompt
+        self.divided: Tensor | None = None  # capacities of each row that stand for the plan's
+        self.verdict: Verdict | None = None  # of a prompt that waits for the other layers
+        self.judge.reset()
+        self._arenas.release(self.index)
 
-    @torch.inference_mode(False)
-    @torch.no_grad()
     def admit(self, keys: Tensor, values: Tensor) -> None:
         """Take note of new tokens, [batch, kv_heads, new, dim], before they attend.
 
@@ -82,13 +80,13 @@ class BudgetedLayer:
         """
         if self.store is None:
             self.room.check_prompt(keys.shape[2])
-        self.is_pending = True
+        self.is_pending, self.reads_prompt = True, self.store is None
+        self._readers_left = self.cached.readers
         self.seen_tokens += keys.shape[2]
         self._in_tail = self.store is not None and self._make_room(self.store, keys.shape[2])
         if self._in_tail:
             self._held().append(keys, values)
 
-    @torch.inference_mode(False)
     def attend(self, call: AttentionCall) -> Tensor:
         """Attention of tokens after the prompt over all that is held and themselves.
 
@@ -101,9 +99,31 @@ class BudgetedLayer:
         # decoded tokens share one mask, so one layer looks at it for all
         if self.index == 0 or call.queries.shape[2] > 1:
             check_mask(call, self._real, self.window)
+        self.judge.remember(call.queries)
         output = self._attend_tail(call) if self._in_tail else self._attend_block(call)
-        self.is_pending = False
+        if not self._in_tail:
+            self._block = call
+        self._finish()
         return output.transpose(1, 2).contiguous()
+
+    def attend_again(self, call: AttentionCall) -> Tensor:
+        """The same for another layer that reads this one's keys and values after it.
+
+        Its queries are not remembered: the layer's own decide what stays.
+        """
+        output = self._attend_tail(call) if self._in_tail else self._attend_block(call)
+        self._readers_left -= 1
+        self._finish()
+        return output.transpose(1, 2).contiguous()
+
+    def _finish(self) -> None:
+        """Cut a block together with what was held, once nobody is left to read it."""
+        if self._block is not None and self._readers_left > 0:
+            return
+        block, self._block = self._block, None
+        if block is not None:
+            self._absorb_block(block)
+        self.is_pending = False
 
     @torch.inference_mode(False)
     @torch.no_grad()
@@ -120,16 +140,12 @@ class BudgetedLayer:
                 'padding. Set tokenizer.padding_side = "left"; if the prompt is read in chunks, '
                 "make the first chunk longer than the padding."
             )
-        self._rules, self._heads = call.rules, call.queries.shape[1]
-        if self.heuristic.reads_output_weight:
-            self._attention = Borrowed(call.module)
+        self.judge.meet(call)
         self._real = None if bool(real.all()) else real.clone()
-        self._remember(call.queries)
-        tokens = block_tokens(call.keys, call.values, 0, real, self._channels)
-        if isinstance(self.heuristic, RereadingHeuristic):
-            self._recent.settle()  # those of the first reading do not count
-            tokens = replace(tokens, state=self._take_foretold(tokens))
-        self._absorb(tokens)
+        tokens = block_tokens(call.keys, call.values, 0, real, self.judge.channels)
+        tokens = self.judge.with_foretold(tokens)
+        if self.division is None or not self.division.holds_back(self, tokens, tokens):
+            self._absorb(tokens)
         self.is_pending = False
 
     @torch.inference_mode(False)
@@ -140,7 +156,7 @@ class BudgetedLayer:
         if store is None:
             return
         capacities, reach_from = self._limits(batch, seen_tokens, self.seen_tokens)
-        held = store.lengths.amax(0).cpu() + store.tail_tokens
+        held = store.lengths.cpu() + store.tail_tokens
         if bool((held > capacities).any()):
             tokens = store.padded(dense=self.heuristic.reads_tokens)
             self.is_pending = True  # should the heuristic fail, the cache is not to be used
@@ -154,8 +170,9 @@ class BudgetedLayer:
         if self.store is not None:
             rows = rows.to(self.store.offsets.device)
             self.store.select_rows(rows)
-            self._recent.select_rows(rows)
+            self.judge.recent.select_rows(rows)
             self._real = None if self._real is None else self._real[rows]
+            self.divided = None if self.divided is None else self.divided[rows.cpu()]
 
     @torch.inference_mode(False)
     @torch.no_grad()
@@ -174,23 +191,55 @@ class BudgetedLayer:
         if not removed or self.store is None:
             return
         self.seen_tokens -= removed
-        self._recent.crop(removed)
+        self.judge.recent.crop(removed)
         if self._real is not None:
             self._real = self._real[:, : self.seen_tokens]
-        if self._prompt_columns is not None:
-            self._prompt_columns = min(self._prompt_columns, self.seen_tokens)
+        if self.judge.prompt_columns is not None:
+            self.judge.prompt_columns = min(self.judge.prompt_columns, self.seen_tokens)
         self.store.crop(self.seen_tokens)
         draft_tokens, shown = self._draft
         if removed <= draft_tokens:
             # what is left of a draft is shown to the heuristic again, by itself
             self.store.go_back()
-            self._recent.unseen = shown - removed
+            self.judge.recent.unseen = shown - removed
+        self._draft = (0, 0)
+
+    @property
+    def draft(self) -> tuple[int, int]:
+        """Tokens of the newest block that may be taken back, and queries shown before it was."""
+        return self._draft
+
+    @property
+    def real(self) -> Tensor | None:
+        """Which columns of the prompt are no padding, [batch, columns]; None if all are."""
+        return self._real
+
+    def take_up(
+        self, store: RaggedStore, seen_tokens: int, draft: tuple[int, int], real: Tensor | None
+    ) -> None:
+        """Go on from what a layer once held."""
+        self.store, self.seen_tokens, self._draft, self._real = store, seen_tokens, draft, real
+
+    def room_rows(self, batch: int, seen_tokens: int) -> int:
+        """Tokens that all caches of the layer may hold together.
+
+        Raises:
+            InfeasibleBudget: More rows than the plan was made for, and they do not fit.
+        """
+        capacities, _ = self._limits(batch, seen_tokens, seen_tokens)
+        if len(capacities) != batch:
+            capacities = capacities[:1].expand(batch, -1)  # alike in all rows
+        return int(capacities.sum())
+
+    def forget_draft(self) -> None:
+        """The newest block can no longer be taken back."""
         self._draft = (0, 0)
 
     def overhead_nbytes(self) -> int:
         """Bytes of everything kept beside K and V."""
         kept = 0 if self.store is None else self.store.overhead_nbytes()
-        return kept + self._recent.nbytes()
+        real = 0 if self._real is None else self._real.untyped_storage().nbytes()
+        return kept + real + self.judge.recent.nbytes()
 
     def _held(self) -> RaggedStore:
         assert self.store is not None, "a prompt comes first"
@@ -198,14 +247,19 @@ class BudgetedLayer:
 
     def _make_room(self, store: RaggedStore, new: int) -> bool:
         """Whether `new` tokens fit the tail, after an eviction where that makes them fit."""
-        if new <= store.free_tail:
-            return True
+        # a free slot changes nothing else that is kept, and each of torch's contexts takes its time
+        return new <= store.free_tail or self._clear_tail(store, new)
+
+    @torch.inference_mode(False)
+    @torch.no_grad()
+    def _clear_tail(self, store: RaggedStore, new: int) -> bool:
+        """Whether an eviction made `new` tokens fit the tail."""
         capacities, reach_from = self._limits(store.batch, self.seen_tokens, self.seen_tokens - new)
         if new > longest_tail(capacities):
             return False
         tokens = store.padded(dense=self.heuristic.reads_tokens)
         reach = tokens.from_column(reach_from)
-        held = _most_held(reach)
+        held = held_tokens(reach)
         if new > 1 and bool((held + new > capacities).any()):
             # a block attends to everything first, and then nothing is cut too early
             return False
@@ -217,18 +271,19 @@ class BudgetedLayer:
         self, store: RaggedStore, tokens: PaddedTokens, reach: Tensor, room: Tensor, tail: int
     ) -> None:
         """Cut the `tokens` of the store to `room` per KV head and leave a tail of free slots."""
-        view = self._shown(tokens, store.tail_first + store.tail_tokens)
-        store.merge(self._keep(view, reach, room), view.known_state(self._channels), tail)
+        view = self.judge.shown(tokens, store.tail_first + store.tail_tokens)
+        keep = self._stays(view, reach, room, not tail)
+        store.merge(keep, self.judge.state(view), tail)
         self._draft = (0, 0)
 
     def _attend_tail(self, call: AttentionCall) -> Tensor:
         store = self._held()
-        self._remember(call.queries)
         tail = (store.tail_keys, store.tail_values, store.tail_tokens)
         return self._ragged(call.queries, tail, self.seen_tokens)
 
+    @torch.inference_mode(False)
     def _attend_block(self, call: AttentionCall) -> Tensor:
-        """Attend in query chunks with the block behind the tail, then cut everything."""
+        """Attend in query chunks with the block behind the tail."""
         store, new = self._held(), call.keys.shape[2]
         used, first = store.tail_tokens, self.seen_tokens - new
         keys = torch.cat([store.tail_keys[:, :, :used], call.keys.detach()], 2)
@@ -238,13 +293,26 @@ class BudgetedLayer:
             end = min(start + QUERY_CHUNK, new)
             queries = call.queries[:, :, start:end]
             parts.append(self._ragged(queries, (keys, values, used + end), first + end))
-        with torch.no_grad():
-            real = torch.ones(store.batch, new, dtype=torch.bool, device=keys.device)
-            block = block_tokens(call.keys, call.values, first, real, self._channels)
-            self._remember(call.queries)
-            is_draft = new <= QUERIES_REMEMBERED
-            self._absorb(store.padded().join(block), new if is_draft else 0)
         return torch.cat(parts, 2)
+
+    @torch.inference_mode(False)
+    @torch.no_grad()
+    def _absorb_block(self, call: AttentionCall) -> None:
+        block, new = self._block_tokens(call.keys, call.values), call.keys.shape[2]
+        tokens = self._held().padded().join(block)
+        if new <= QUERIES_REMEMBERED:
+            self._absorb(tokens, new)
+        elif self.division is None or not self.division.holds_back(self, tokens, block):
+            self._absorb(tokens)
+
+    def _with_block(self, keys: Tensor, values: Tensor) -> PaddedTokens:
+        """All tokens held, and a block behind them."""
+        return self._held().padded().join(self._block_tokens(keys, values))
+
+    def _block_tokens(self, keys: Tensor, values: Tensor) -> PaddedTokens:
+        store, new = self._held(), keys.shape[2]
+        real = torch.ones(store.batch, new, dtype=torch.bool, device=keys.device)
+        return block_tokens(keys, values, self.seen_tokens - new, real, self.judge.channels)
 
     def _ragged(
         self, queries: Tensor, tail: tuple[Tensor, Tensor, int], seen_tokens: int
@@ -258,24 +326,13 @@ class BudgetedLayer:
             store.positions,
             *tail,
             seen_tokens=seen_tokens,
-            scaling=self._rules.scaling,
+            scaling=self.judge.rules.scaling,
             window=self.window,
-            softcap=self._rules.softcap,
-            sinks=self._rules.sinks,
+            softcap=self.judge.rules.softcap,
+            slopes=self.judge.rules.slopes,
+            sinks=self.judge.rules.sinks,
+            prefix=store.prefix,
         )
-
-    def _remember(self, queries: Tensor) -> None:
-        if self.heuristic.reads_queries:
-            self._recent.append(queries)
-
-    def _take_foretold(self, tokens: PaddedTokens) -> Tensor:
-        state, self.foretold = self.foretold, None
-        if state is None or state.shape[:3] != tokens.valid.shape:
-            raise ValueError(
-                f"{type(self.heuristic).__name__} lets the model read the prompt twice, but it was "
-                "not asked to. Call the model that was given to budgeted(), not a part of it."
-            )
-        return state
 
     def _absorb(self, tokens: PaddedTokens, draft_tokens: int = 0) -> None:
         """Cut old and new tokens together to the capacities.
@@ -285,73 +342,58 @@ class BudgetedLayer:
             draft_tokens: How many are new, if they may be taken back: a helper guessed them.
         """
         if not draft_tokens:
-            self._prompt_columns = None
-        unseen = self._recent.unseen
-        view = self._shown(tokens, self.seen_tokens, unseen if draft_tokens else 0)
+            self.judge.prompt_columns, self.divided = None, None
+        unseen = self.judge.recent.unseen
+        view = self.judge.shown(tokens, self.seen_tokens, unseen if draft_tokens else 0)
         capacities, reach_from = self._limits(len(tokens.valid), self.seen_tokens, self.seen_tokens)
-        keep = self._keep(view, tokens.from_column(reach_from), capacities)
-        kept = replace(tokens, state=view.known_state(self._channels))
-        self.store = RaggedStore(kept, keep, first_column=self.seen_tokens, tail=0)
+        reach = tokens.from_column(reach_from)
+        tail = self._tail_behind(capacities, reach)
+        keep = self._stays(view, reach, capacities - tail, not draft_tokens)
+        kept = replace(tokens, state=self.judge.state(view))
+        self.hold(kept, keep, tail)
         self._draft = (draft_tokens, unseen)
         if draft_tokens:
-            self.store.earlier_state = tokens.state[keep]
+            self._held().earlier_state = tokens.state[keep]
         else:
-            self._prompt_columns = self.seen_tokens
+            self.judge.prompt_columns = self.seen_tokens
 
-    def _limits(self, batch: int, seen_tokens: int, next_column: int) -> tuple[Tensor, int]:
+    def _stays(self, view: LayerView, reach: Tensor, room: Tensor, divides: bool) -> Tensor:
+        """What stays; capacities are divided anew first if that is due."""
+        if divides and self.division is not None and self.divided is None:
+            keep = self.division.keep_within(self, view, reach, room)
+            if keep is not None:
+                return keep
+        return self.judge.keep(view, reach, room)
+
+    def hold(self, tokens: PaddedTokens, keep: Tensor, tail: int = 0) -> None:
+        """Hold those of the newest tokens, and of all before, that are to be kept."""
+        region = self._arenas.region(self.index, tokens.keys, tokens.values)
+        self.store = RaggedStore.of(tokens, keep, region, first_column=self.seen_tokens, tail=tail)
+
+    def in_reach(self, tokens: PaddedTokens, batch: int, seen_tokens: int) -> Tensor:
+        """Tokens that may still be seen once there are so many rows and columns."""
+        _, reach_from = self._limits(batch, seen_tokens, self.seen_tokens)
+        return tokens.from_column(reach_from)
+
+    def _tail_behind(self, capacities: Tensor, reach: Tensor) -> int:
+        """Slots of the tail behind a block that was cut to the capacities."""
+        return 0  # the next token makes room for itself
+
+    def _new_judge(self) -> Judge:
+        return Judge(self.index, self.heuristic, self.window, self.rotation)
+
+    def _limits(
+        self, batch: int, seen_tokens: int, next_column: int
+    ) -> tuple[Tensor, int | Tensor]:
         """Capacities for so many rows and columns, and the first column still in reach.
 
         In reach is what the query at `next_column` may see. While everything fits the budget all
         columns are: a rollback then finds every one of them.
         """
         capacities = self.room.capacities(self.index, batch, seen_tokens)
-        if self.window is None or self.room.everything_fits(batch, seen_tokens):
+        fits = self.room.everything_fits(batch, seen_tokens)
+        if self.divided is not None and not fits:
+            capacities = self.divided
+        if self.window is None or fits:
             return capacities, 0
         return capacities, max(0, next_column - self.window + 1)
-
-    def _keep(self, view: LayerView, reach: Tensor, capacities: Tensor) -> Tensor:
-        """What stays; tokens out of reach go, but earlier queries did see them while scoring."""
-        if bool((_most_held(reach) <= capacities).all()):
-            return reach
-        return select(checked_scores(self.heuristic, view), reach, capacities)
-
-    def _shown(self, tokens: PaddedTokens, next_column: int, remember: int = 0) -> LayerView:
-        """What the heuristic sees, the newest queries counted in its state."""
-        view = self._view(tokens, next_column)
-        unseen = view.newest(self._recent.unseen)
-        view = replace(view, state=observed(self.heuristic, unseen).state)
-        self._recent.settle(remember)
-        return view
-
-    def _output_weight(self) -> Tensor | None:
-        if self._attention is None:
-            return None
-        return output_weight(self._attention.module, self._heads)
-
-    def _view(self, tokens: PaddedTokens, next_column: int) -> LayerView:
-        queries = tokens.keys.new_empty(len(tokens.keys), self._heads, 0, tokens.keys.shape[-1])
-        if self._recent.holds_any:
-            queries = self._recent.all()
-        columns = torch.arange(next_column - queries.shape[2], next_column, device=queries.device)
-        return LayerView(
-            layer=self.index,
-            keys=tokens.keys,
-            values=tokens.values,
-            valid=tokens.valid,
-            positions=tokens.positions,
-            queries=queries,
-            query_positions=columns,
-            scaling=self._rules.scaling,
-            window=self.window,
-            softcap=self._rules.softcap,
-            sinks=self._rules.sinks,
-            state=tokens.state if self._channels else None,
-            prompt_columns=self._prompt_columns,
-            rotation=self.rotation,
-            output_weight=self._output_weight(),
-        )
-
-
-def _most_held(valid: Tensor) -> Tensor:
-    """Tokens each cache holds, the most over the batch, [kv_heads], on the CPU."""
-    return valid.sum(-1).amax(0).cpu()

@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from kvbudget import __version__
-from kvbudget.allocator import DEFAULT_LEVELS, Profile, UnsupportedModel
+from kvbudget.allocator import DEFAULT_LEVELS, Profile
 from kvbudget.allocator.files import FilePath
 from kvbudget.allocator.settings import call_text
 from kvbudget.heuristics import TokenHeuristic, check_kind, measures, name_of, settings_of
@@ -25,9 +25,11 @@ from kvbudget.heuristics.measures import Divergence, Measure
 from .checkpoint import Checkpoint, Told, heard, told
 from .distributed import Ranks
 from .gradients import LABEL_SAMPLES
+from .measurable import check_measurable
 from .prompt_losses import PromptLosses, SplitPrompt
 from .prompts import Prompt, future_length, prompt_ids
 from .session import geometry_of
+from .stored_numbers import stored_numbers
 from .watching import evaluating
 
 Floats = NDArray[np.float64]
@@ -88,6 +90,7 @@ def measure_profile(
     check_kind(heuristic, TokenHeuristic)
     geometry = geometry_of(model)
     chosen, name, settings = _measure(measure), name_of(heuristic), settings_of(heuristic)
+    check_measurable(model, heuristic, chosen)
     fractions = _check_levels(levels)
     found = prompt_ids(model, prompts, tokenizer)
     split = [SplitPrompt(ids, future_length(ids, future_tokens)) for ids in found]
@@ -111,7 +114,6 @@ def _sample_losses(
 ) -> list[Floats]:
     """Losses of each prompt, [layers, kv_heads, levels], those of a checkpoint included."""
     ranks = Ranks.current()
-    _check_whole(losses.model, ranks)
     identity = _identity(losses, prompts)
     saved = Checkpoint(checkpoint, identity, ranks)
 
@@ -191,26 +193,18 @@ def _weights_hash(model: PreTrainedModel) -> str:
     """Hash of a few numbers from all over every parameter, and of its shape."""
     parts = []
     for name, parameter in model.named_parameters():
-        if parameter.device.type == "meta":
-            continue
-        # an odd step also walks through the columns of a matrix
-        step = parameter.numel() // NUMBERS_HASHED | 1
-        numbers = parameter.detach().flatten()[::step].tolist()
-        parts.append(f"{name} {list(parameter.shape)}: {numbers}")
+        for stored in stored_numbers(parameter):
+            if stored.device.type == "meta":
+                continue
+            # an odd step also walks through the columns of a matrix
+            step = stored.numel() // NUMBERS_HASHED | 1
+            numbers = stored.flatten()[::step].tolist()
+            parts.append(f"{name} {list(stored.shape)}: {numbers}")
     return _hash("\n".join(parts))
 
 
 def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _check_whole(model: PreTrainedModel, ranks: Ranks) -> None:
-    parts = max(model.tp_size or 1, model.fsdp_size or 1)
-    if ranks.size > 1 and parts > 1:
-        raise UnsupportedModel(
-            f"`measure_profile` gives each process its own prompts and so needs a whole model, "
-            f"but this one is split over {parts} of them. Load it without tp_plan or sharding."
-        )
 
 
 def _measure(measure: Measure | str | None) -> Measure:

@@ -30,7 +30,7 @@ class _Choice:
     """A level for every cache, and what that is predicted to lose.
 
     Args:
-        levels: [layers, kv_heads].
+        levels: [caches].
         loss: Sum over the caches.
         kept: Share of the full cache that is kept.
         is_solved: Whether a solver chose.
@@ -130,28 +130,35 @@ class _Menu:
 
     @property
     def capacity(self) -> Ints:
-        """Tokens each cache keeps at each level, [layers, kv_heads, levels]."""
-        return self.profile.geometry.capacity_tokens(self.profile.kept_fraction, self.context)
+        """Tokens each cache keeps at each level, [caches, levels]."""
+        geometry = self.profile.geometry
+        tokens = geometry.capacity_tokens(self.profile.kept_fraction, self.context)
+        return tokens[geometry.present]
+
+    @property
+    def stored_bytes(self) -> Ints:
+        """Bytes each cache takes at each level, [caches, levels]."""
+        geometry = self.profile.geometry
+        return self.capacity * geometry.token_bytes[geometry.present][:, None]
 
     @property
     def most(self) -> Ints:
-        """The level that keeps everything, for every cache, [layers, kv_heads]."""
-        return np.full(self.profile.loss.shape[:2], self.profile.loss.shape[2] - 1)
+        """The level that keeps everything, for every cache, [caches]."""
+        return np.full(self.profile.geometry.caches, self.profile.loss.shape[2] - 1)
 
     def shares(self, count: int) -> NDArray[np.float64]:
         """Shares of the full cache, evenly spread over what the check looks at."""
-        least = self.capacity[..., 0].sum() / self.capacity[..., -1].sum()
+        least = self.stored_bytes[:, 0].sum() / self.stored_bytes[:, -1].sum()
         lowest, highest = (max(float(least), share) for share in KEPT)
         return np.linspace(lowest, highest, count)
 
     def solved(self, count: int) -> Iterator[_Choice]:
         """The best division of each of so many budgets."""
-        geometry, least = self.profile.geometry, int(self.capacity[..., 0].sum())
+        least, whole = (int(self.stored_bytes[:, level].sum()) for level in (0, -1))
         for share in self.shares(count):
-            tokens = max(least, int(share * self.capacity[..., -1].sum()))
             problem = Problem.from_profile(
                 self.profile,
-                budget=tokens * geometry.bytes_per_token,
+                budget=max(least, int(share * whole)),
                 context_tokens=self.context,
             )
             yield self.choice(np.asarray(solve(problem, Hull()).levels), True)
@@ -159,23 +166,24 @@ class _Menu:
     def drawn(self, count: int, seed: int) -> Iterator[_Choice]:
         """Levels drawn around shares of what a cache can hold, log-normally, each by itself."""
         draw = np.random.default_rng(seed)
-        fraction = self.capacity / self.capacity[..., -1:]
+        fraction = self.capacity / self.capacity[:, -1:]
         for share in self.shares(count):
-            wanted = np.clip(share * draw.lognormal(0.0, _SPREAD, fraction.shape[:2]), 0.0, 1.0)
+            wanted = np.clip(share * draw.lognormal(0.0, _SPREAD, len(fraction)), 0.0, 1.0)
             yield self.choice(np.abs(fraction - wanted[..., None]).argmin(-1), False)
 
     def choice(self, levels: Ints, is_solved: bool) -> _Choice:
         """What a choice of levels is predicted to lose."""
-        levels = levels.reshape(self.profile.loss.shape[:2])
-        at = levels[..., None]
-        loss = float(np.take_along_axis(self.profile.loss, at, -1).sum())
-        kept = np.take_along_axis(self.capacity, at, -1).sum() / self.capacity[..., -1].sum()
+        at, stored = levels[:, None], self.stored_bytes
+        losses = self.profile.loss[self.profile.geometry.present]
+        loss = float(np.take_along_axis(losses, at, -1).sum())
+        kept = np.take_along_axis(stored, at, -1).sum() / stored[:, -1].sum()
         return _Choice(levels, loss, float(kept), is_solved)
 
     def plan(self, choice: _Choice) -> Plan:
         """A plan that cuts the context to the chosen levels."""
-        capacity = np.take_along_axis(self.capacity, choice.levels[..., None], -1)[..., 0]
-        return trial_plan(capacity, self.context, self.profile.geometry)
+        capacity = np.take_along_axis(self.capacity, choice.levels[:, None], -1)[:, 0]
+        geometry = self.profile.geometry
+        return trial_plan(geometry.on_grid(capacity), self.context, geometry)
 
 
 def _heuristic(profile: Profile, given: TokenHeuristic | None) -> tuple[TokenHeuristic, str]:

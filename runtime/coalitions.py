@@ -179,5 +179,5 @@ class _Game:
         whole = np.array(geometry.most_tokens(context))[:, None]
         small = np.minimum(whole, self.small_tokens)
         shape = (geometry.layers, geometry.kv_heads)
-        capacity = np.where(members.reshape(shape), whole, small)
+        capacity = np.where(members.reshape(shape), whole, small) * geometry.present
         return trial.divergence(trial_plan(capacity, context, geometry), SinkRecent())

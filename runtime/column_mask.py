@@ -29,12 +29,18 @@ def check_mask(call: AttentionCall, real: Tensor | None, window: int | None) -> 
             f"Only the first prompt may be padded, but a later block of {new} tokens holds "
             f"padding. Feed such rows one by one."
         )
-    if not torch.equal(seen, expected_columns(seen, real, window).expand_as(seen)):
+    if torch.equal(seen, expected_columns(seen, real, window).expand_as(seen)):
+        return
+    if bool(seen.triu(columns - new + 1).any()):
         raise ValueError(
-            f"The attention mask of a later block must show all {columns} columns before it but "
-            f"the prompt's padding, because the cache cannot hide tokens it holds. "
-            f"Pass the mask that belongs to the prompt, or none."
+            "Tokens of a later block must not see tokens behind them, but the mask lets them, as "
+            "the places of a picture do: the first block must hold every picture whole."
         )
+    raise ValueError(
+        f"The attention mask of a later block must show all {columns} columns before it but "
+        f"the prompt's padding, because the cache cannot hide tokens it holds. "
+        f"Pass the mask that belongs to the prompt, or none."
+    )
 
 
 def expected_columns(seen: Tensor, real: Tensor | None, window: int | None) -> Tensor:

@@ -10,5 +10,5 @@ def input_device(model: PreTrainedModel) -> torch.device:
     A model whose parts lie on several devices reads where its embedding is. Where the embedding
     is loaded only while it works, the loader moves the ids as well.
     """
-    device = model.get_input_embeddings().get_parameter("weight").device
+    device = next(model.get_input_embeddings().parameters()).device
     return torch.device("cpu") if device.type == "meta" else device

@@ -51,7 +51,7 @@ def select(
     Args:
         scores: Worth of each token, [batch, kv_heads, tokens], float32, higher means keep.
         valid: Tokens that exist and may still be seen, same shape, bool.
-        capacity_tokens: Room of each cache, [kv_heads], int64, at least 0.
+        capacity_tokens: Room of each cache, [batch or 1, kv_heads], int64, at least 0.
         sinks: First valid tokens that are kept before all others.
         recent: Last valid tokens that are kept next.
 
@@ -60,8 +60,9 @@ def select(
         keeps all of them.
     """
     worth = _worth(scores, valid, sinks, recent)
+    counts = capacity_tokens.expand(valid.shape[:2]).tolist()
     rows = [
-        _best(worth[row, head], int(capacity_tokens[head]))
+        _best(worth[row, head], counts[row][head])
         for row in range(valid.shape[0])
         for head in range(valid.shape[1])
     ]
@@ -80,12 +81,17 @@ def _worth(scores: Tensor, valid: Tensor, sinks: int, recent: int) -> Tensor:
 
 
 def _best(worth: Tensor, count: int) -> Tensor:
-    """The `count` largest, of equals the first, as a mask; no sort, so linear in the tokens."""
+    """The `count` largest, of equals the first, as a mask."""
     if count >= len(worth):
         return torch.ones_like(worth, dtype=torch.bool)
     if count == 0:
         return torch.zeros_like(worth, dtype=torch.bool)
-    least = worth.kthvalue(len(worth) - count + 1).values
+    # never kthvalue, whose time is quadratic where tokens come in the order of their worth
+    dropped = len(worth) - count
+    if dropped < count:
+        least = worth.topk(dropped + 1, largest=False, sorted=False).values.max()
+    else:
+        least = worth.topk(count, sorted=False).values.min()
     above, equal = worth > least, worth == least
     return above | (equal & (equal.cumsum(0) <= count - above.sum()))
 
@@ -98,8 +104,8 @@ def tail_slots(capacities: Tensor, held_tokens: Tensor, new: int) -> int:
     are memory too, so there are no more of them than a quarter of what the largest cache holds.
 
     Args:
-        capacities: Room of each cache, [kv_heads], int64.
-        held_tokens: Tokens each cache holds now, the most over the batch, [kv_heads], int64.
+        capacities: Room of each cache, [batch or 1, kv_heads], int64.
+        held_tokens: Tokens each cache holds now, [batch, kv_heads], int64.
         new: Tokens that need a slot at once, at most `longest_tail(capacities)`.
     """
     slack = capacities - held_tokens

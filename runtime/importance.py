@@ -21,6 +21,7 @@ from kvbudget.heuristics import (
 )
 
 from .gradients import output_gradients
+from .measurable import check_weighable
 from .prompts import Prompt, prompt_ids, vocabulary_of
 from .replay import FullContext, Replay
 from .session import geometry_of
@@ -70,7 +71,7 @@ def measure_importance(
         ValueError: The prompts cannot be used; says which.
     """
     check_kind(heuristic, CacheHeuristic)
-    geometry_of(model)
+    check_weighable(model, heuristic)
     draw = random.Random(seed)
     found = prompt_ids(model, prompts, tokenizer)
     bar: Iterable[list[int]] = tqdm(found, desc="weighing", unit="prompt", disable=not progress)
@@ -92,18 +93,24 @@ def _sample(
     gradients = _gradients(model, ids) if heuristic.needs_gradient else None
     layers: list[Floats] = []
     watch_prompt(model, ids, partial(_weigh, heuristic, gradients, copied_from, layers))
-    return np.stack(layers)
+    widest = max(len(layer) for layer in layers)
+    return np.stack([np.pad(layer, (0, widest - len(layer))) for layer in layers])
 
 
 def _gradients(model: PreTrainedModel, ids: list[int]) -> list[Tensor]:
     """Gradients at every token of a prompt: all of it is future, and the context is empty."""
     geometry = geometry_of(model)
-    shape = (1, geometry.kv_heads, 0)
     with torch.inference_mode(False):
-        keys = torch.empty(*shape, geometry.head_dim, dtype=model.dtype)
-        values = torch.empty(*shape, geometry.value_dim, dtype=model.dtype)
-    nothing = FullContext([keys] * geometry.layers, [values] * geometry.layers)
+        keys = [_no_tokens(each.kv_heads, each.head_dim, model.dtype) for each in geometry.shapes]
+        values = [
+            _no_tokens(each.kv_heads, each.value_dim, model.dtype) for each in geometry.shapes
+        ]
+    nothing = FullContext(keys, values)
     return output_gradients(Replay(model, ids, nothing))
+
+
+def _no_tokens(kv_heads: int, dim: int, dtype: torch.dtype) -> Tensor:
+    return torch.empty(1, kv_heads, 0, dim, dtype=dtype)
 
 
 def _weigh(

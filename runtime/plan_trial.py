@@ -72,7 +72,7 @@ def trial_plan(capacity_tokens: NDArray[np.int64], context: int, geometry: Geome
         capacity_tokens=capacity_tokens,
         context_tokens=context,
         batch_size=1,
-        budget_bytes=int(capacity_tokens.sum()) * geometry.bytes_per_token,
+        budget_bytes=int((capacity_tokens * geometry.token_bytes).sum()),
         certificate=Certificate("none", Status.FEASIBLE.name, 0.0, 0.0, 0.0),
         geometry=geometry,
         model="",

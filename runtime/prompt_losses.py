@@ -94,15 +94,17 @@ class PromptLosses:
         norm = None
         if self.measure.needs_residual:
             norm = final_residual_norm(self.model, prompt.ids)[prompt.context :]
-        layers: list[Floats] = []
+        layers: dict[int, Floats] = {}
 
         def look(sight: LayerSight) -> None:
             cut = self._cut(prompt, sight.view, self._order(prompt, sight.view))
-            layers.append(self._loss(cut, norm))
+            # where several attentions read one cache, it loses what all of them lose
+            layer = sight.view.layer
+            layers[layer] = layers.get(layer, 0.0) + self._loss(layer, cut, norm)
             advance(len(prompt.ids))
 
         watch_prompt(self.model, prompt.ids, look)
-        return np.stack(layers)
+        return np.stack([self._on_grid(layers[layer]) for layer in range(self.geometry.layers)])
 
     def _over_full_cache(self, prompt: SplitPrompt, advance: Advance) -> Floats:
         """Read all layers first, then measure each with what the model makes of it later on."""
@@ -118,21 +120,25 @@ class PromptLosses:
         gradients = output_gradients(replay) if self.measure.needs_gradient else None
         layers: list[Floats] = []
         for (view, order), work in zip(held, self._work_of_layers(prompt), strict=True):
-            each = partial(advance, work // self.geometry.kv_heads)
+            each = partial(advance, work // self._kv_heads(view.layer))
             cut = replace(
                 self._cut(prompt, view, order),
                 gradient=None if gradients is None else gradients[view.layer],
                 divergence=_followed_by(each, partial(replay.divergence, view.layer)),
             )
-            layers.append(self._loss(cut, norm))
+            layers.append(self._on_grid(self._loss(view.layer, cut, norm)))
             if not self.measure.needs_reruns:
                 advance(work)
 
         def exact(cache: int, level: int) -> float:
             layer, kv_head = divmod(cache, self.geometry.kv_heads)
+            if kv_head >= self._kv_heads(layer):
+                return 0.0
             with torch.inference_mode():
                 view, order = held[layer]
-                cut = self._cut(prompt, view.only(kv_head), order[kv_head : kv_head + 1])
+                if view.keys.shape[1] == self._kv_heads(layer):
+                    view, order = view.only(kv_head), order[kv_head : kv_head + 1]
+                cut = self._cut(prompt, view, order)
                 cut = replace(cut, kept_tokens=cut.kept_tokens[level : level + 1])
                 change = cut.delta().movedim(2, 0)  # [1, group, future, value_dim]
                 loss = float(replay.divergence(layer, kv_head, change))
@@ -157,12 +163,20 @@ class PromptLosses:
             return [once * (layers - layer) for layer in range(layers)]
         return [prompt.future if self.measure.needs_gradient else 0] * layers
 
-    def _loss(self, cut: CutView, norm: Tensor | None) -> Floats:
+    def _kv_heads(self, layer: int) -> int:
+        return self.geometry.shape_of(layer).kv_heads
+
+    def _on_grid(self, loss: Floats) -> Floats:
+        """Losses of a layer, with 0 for the KV heads that only wider layers have."""
+        return np.pad(loss, ((0, self.geometry.kv_heads - len(loss)), (0, 0)))
+
+    def _loss(self, layer: int, cut: CutView, norm: Tensor | None) -> Floats:
         if norm is not None:
             cut = replace(cut, residual_norm=norm.to(cut.queries.device))
         with torch.inference_mode():
             loss: Floats = self.measure.loss(cut).cpu().numpy()
-        return loss
+        # heads that are cut together lose together
+        return loss if len(loss) == self._kv_heads(layer) else loss.sum(0, keepdims=True)
 
     def _order(self, prompt: SplitPrompt, view: LayerView) -> Tensor:
         """Sort the context as the runtime would at eviction, best token first.
@@ -178,8 +192,10 @@ class PromptLosses:
         reach = seen.valid
         if view.window is not None:
             reach = reach & (seen.positions > prompt.context - view.window)
-        num_reached = int(reach[0, 0].sum())
-        return keep_order(checked_scores(self.heuristic, seen), reach)[0, :, :num_reached]
+        num_reached, scores = int(reach[0, 0].sum()), checked_scores(self.heuristic, seen)
+        if scores.shape[1] != self._kv_heads(view.layer):
+            scores = scores.mean(1, keepdim=True).expand_as(scores)
+        return keep_order(scores, reach)[0, :, :num_reached]
 
     def _cut(self, prompt: SplitPrompt, view: LayerView, order: Tensor) -> CutView:
         """The layer's context in its order, and the levels to cut it at."""
@@ -199,6 +215,7 @@ class PromptLosses:
             window=view.window,
             softcap=view.softcap,
             sinks=view.sinks,
+            slopes=view.slopes,
             output_weight=view.output_weight,
         )
 

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 QUERIES_REMEMBERED = 32
+_FORGOTTEN_AT_ONCE = 8
 
 
 class RecentQueries:
@@ -26,7 +27,13 @@ class RecentQueries:
         return bool(self._parts)
 
     def append(self, queries: Tensor) -> None:
-        """Take note of newer queries, [batch, heads, new, head_dim]."""
+        """Take note of newer queries, [batch, heads, new, head_dim]; older ones are forgotten.
+
+        What stands before the newest block is enough again if all of that is taken back.
+        """
+        enough = max(QUERIES_REMEMBERED, self.unseen)
+        if sum(part.shape[2] for part in self._parts) >= enough + _FORGOTTEN_AT_ONCE:
+            self._keep_last(enough)
         self._parts.append(queries.detach())
         self.unseen += queries.shape[2]
 
@@ -39,8 +46,7 @@ class RecentQueries:
         """Count all as shown, and forget all but the last `QUERIES_REMEMBERED`, or more."""
         self.unseen = 0
         if self._parts:
-            # a slice would keep the whole prompt's queries alive
-            self._parts = [self.all()[:, :, -max(QUERIES_REMEMBERED, at_least) :].clone()]
+            self._keep_last(max(QUERIES_REMEMBERED, at_least))
 
     def crop(self, removed: int) -> None:
         """Forget the newest ones."""
@@ -52,6 +58,10 @@ class RecentQueries:
     def select_rows(self, rows: Tensor) -> None:
         """Keep these sequences, in this order, repeats allowed."""
         self._parts = [part[rows.to(part.device)] for part in self._parts]
+
+    def _keep_last(self, count: int) -> None:
+        # a slice would keep the whole prompt's queries alive
+        self._parts = [self.all()[:, :, -count:].clone()]
 
     def nbytes(self) -> int:
         """Bytes of the storages."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
+from .anatomy import layout_of
 from .attention_call import AttentionCall
 from .devices import input_device
 from .hf import (
@@ -19,7 +20,6 @@ from .hf import (
     delegating_cache,
     ordinary_attention,
     refuse_stranded,
-    text_layout,
 )
 from .watching import decoder_layers
 
@@ -157,7 +157,7 @@ class Replay:
         """Logits of the future tokens, [rows, future, vocabulary]."""
         columns = self._context.keys[0].shape[2]
         inputs = torch.tensor([self._future], device=input_device(self._model))
-        cache = delegating_cache(text_layout(self._model), attend, columns)
+        cache = delegating_cache(layout_of(self._model), attend, columns)
         with attention_switched(self._model):
             logits: Tensor = self._model(
                 input_ids=inputs, past_key_values=cache, use_cache=True

@@ -20,6 +20,7 @@ from kvbudget.heuristics import (
 )
 from kvbudget.heuristics.attention import chunks, visible
 
+from .anatomy import layout_of
 from .attention_call import QUERY_CHUNK, AttentionCall
 from .devices import input_device
 from .hf import (
@@ -28,7 +29,6 @@ from .hf import (
     delegating_cache,
     ordinary_attention,
     refuse_stranded,
-    text_layout,
 )
 from .output_projection import output_weight
 from .prompts import vocabulary_of
@@ -97,7 +97,7 @@ class _Pass:
         parts: list[Part],
     ) -> None:
         self._heuristic, self._parts = heuristic, parts
-        self._layout = text_layout(model)
+        self._layout = layout_of(model)
         self._windows = self._layout.windows
         self._rotations = layer_rotations(model)
         self._prompt = _Stretch(0, len(prompt), 0)
@@ -204,20 +204,19 @@ class _Pass:
             window=self._windows[index],
             softcap=call.rules.softcap,
             sinks=call.rules.sinks,
+            slopes=call.rules.slopes,
             rotation=self._rotations[index],
             output_weight=weight,
         )
 
 
 @contextmanager
-def prompts_reread(
-    model: PreTrainedModel, cache: BudgetedCache, heuristic: TokenHeuristic
-) -> Iterator[None]:
+def prompts_reread(model: PreTrainedModel, heuristic: TokenHeuristic) -> Iterator[None]:
     """Have the first block that goes into a cache read twice, if its heuristic wants that."""
     if not isinstance(heuristic, RereadingHeuristic):
         yield
         return
-    hook = model.register_forward_pre_hook(_before(model, cache, heuristic), with_kwargs=True)
+    hook = model.register_forward_pre_hook(_before(model, heuristic), with_kwargs=True)
     try:
         yield
     finally:
@@ -225,13 +224,14 @@ def prompts_reread(
 
 
 def _before(
-    model: PreTrainedModel, cache: BudgetedCache, heuristic: RereadingHeuristic
+    model: PreTrainedModel, heuristic: RereadingHeuristic
 ) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]:
     signature = inspect.signature(model.forward)
 
     def before(_: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
         given = signature.bind_partial(*arguments, **keywords).arguments
-        if given.get("past_key_values") is not cache or cache.get_seq_length():
+        cache = given.get("past_key_values")
+        if not isinstance(cache, BudgetedCache) or cache.get_seq_length():
             return
         ids, mask = given.get("input_ids"), given.get("attention_mask")
         if ids is None:

@@ -1,11 +1,15 @@
 """How many tokens each cache may hold right now."""
 
-from dataclasses import dataclass
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from kvbudget.allocator import InfeasibleBudget, Plan
+
+from .device_shares import DeviceShare, divide
+from .even_share import EvenShare
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,15 +18,29 @@ class Room:
 
     Args:
         plan: Capacities per layer and KV head for a number of sequences.
+        devices: Where each layer lies, [layers]; None if all lie together.
     """
 
     plan: Plan
+    devices: Sequence[Hashable] | None = None
+    shares: tuple[DeviceShare, ...] = field(init=False)
+    """What each device holds."""
+    even: EvenShare = field(init=False)
+    """What limits caches that all hold equally many tokens, besides the devices."""
+
+    def __post_init__(self) -> None:
+        """Divide the budget over the devices."""
+        even = EvenShare.of(self.plan)
+        object.__setattr__(self, "even", even)
+        object.__setattr__(self, "shares", divide(self.plan, self.devices, even.tokens(1)))
 
     def even_share_tokens(self, batch: int) -> int:
-        """Tokens per cache that fit the budget if all caches of `batch` rows hold equally many."""
-        geometry = self.plan.geometry
-        per_token = geometry.layers * geometry.kv_heads * geometry.bytes_per_token
-        return self.plan.budget_bytes // (per_token * batch)
+        """Tokens per cache that fit the budget if all caches of `batch` rows hold equally many.
+
+        The tightest device decides, or another limit that the plan was made with.
+        """
+        tightest = min(share.even_tokens(batch) for share in self.shares)
+        return min(tightest, self.even.tokens(batch))
 
     def everything_fits(self, batch: int, seen_tokens: int) -> bool:
         """Whether the budget holds all tokens so far in all caches."""
@@ -32,21 +50,22 @@ class Room:
         """Capacity of every KV head of `layer` once `seen_tokens` columns have been read.
 
         Returns:
-            [kv_heads], int64, on the CPU.
+            [1, kv_heads], int64, on the CPU; the same for every row.
 
         Raises:
             InfeasibleBudget: More rows than the plan was made for, and they do not fit.
         """
+        kv_heads = self.plan.geometry.shape_of(layer).kv_heads
         shared = self.even_share_tokens(batch)
         if seen_tokens <= shared:
-            return torch.full((self.plan.geometry.kv_heads,), shared)
+            return torch.full((1, kv_heads), shared)
         if batch > self.plan.batch_size:
             raise InfeasibleBudget(
                 f"The plan holds {self.plan.batch_size} sequence(s) beyond {shared} tokens, but "
                 f"the input has {batch} rows (beams and returned sequences count as rows). "
                 f"Allocate with batch_size={batch}."
             )
-        return torch.tensor(self.plan.capacity_tokens[layer])
+        return torch.tensor(self.plan.capacity_tokens[layer, :kv_heads])[None]
 
     def check_prompt(self, prompt_tokens: int) -> None:
         """Refuse a prompt that the plan was not made for.

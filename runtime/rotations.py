@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from kvbudget.heuristics import Rotation
 
-from .hf import text_layout
+from .anatomy import layout_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -32,7 +32,7 @@ def layer_rotations(model: PreTrainedModel) -> tuple[Rotation | None, ...]:
     Returns:
         One rotation for each layer that keeps keys and values; layers that rotate alike share one.
     """
-    numbers = [each.number for each in text_layout(model).cached]
+    numbers = [each.number for each in layout_of(model).cached]
     name = type(model).__name__.removesuffix("ForCausalLM").removesuffix("LMHeadModel")
     rotary = dict(model.base_model.named_children()).get("rotary_emb")
     if rotary is None or name not in ROTATES_HALVES:

@@ -7,11 +7,13 @@ from contextlib import contextmanager
 from transformers import PreTrainedModel
 
 from kvbudget import heuristics
-from kvbudget.allocator import Geometry, Plan, Profile, UnsupportedModel, WrongModel
+from kvbudget.allocator import CacheShape, Geometry, Plan, Profile, WrongModel
 from kvbudget.heuristics import TokenHeuristic
 
+from .adaptation import Adaptation
+from .adaptation.adaptable import check_adaptable
 from .anatomy import anatomy_of
-from .hf import BudgetedCache, attention_switched, refuse_stranded, text_layout
+from .hf import BudgetedCache, attention_switched, cache_served
 from .rereading import prompts_reread
 from .rotations import layer_rotations
 
@@ -23,27 +25,23 @@ def geometry_of(model: PreTrainedModel) -> Geometry:
         UnsupportedModel: The model's caches cannot be cut exactly; says which and why.
     """
     anatomy = anatomy_of(model)
-    first, *others = anatomy.layers
-    shape = (first.kv_heads, first.head_dim, first.value_dim)
-    for each in others:
-        if (each.kv_heads, each.head_dim, each.value_dim) != shape:
-            raise UnsupportedModel(
-                f"{type(model).__name__} is not supported: its layers have caches of unequal shape."
-            )
-    return Geometry(
-        architecture=type(model).__name__,
-        layers=len(anatomy.layers),
-        kv_heads=first.kv_heads,
-        head_dim=first.head_dim,
-        value_dim=first.value_dim,
-        dtype=str(anatomy.dtype).removeprefix("torch."),
-        windows=tuple(each.cached.window for each in anatomy.layers),
+    return Geometry.of_layers(
+        type(model).__name__,
+        [
+            CacheShape(anatomy.split.whole(each.kv_heads), each.head_dim, each.value_dim)
+            for each in anatomy.layers
+        ],
+        str(anatomy.dtype).removeprefix("torch."),
+        tuple(each.cached.window for each in anatomy.layers),
     )
 
 
 @contextmanager
 def budgeted(
-    model: PreTrainedModel, plan: Plan, heuristic: TokenHeuristic | None = None
+    model: PreTrainedModel,
+    plan: Plan,
+    heuristic: TokenHeuristic | None = None,
+    adapt: Adaptation | None = None,
 ) -> Iterator[BudgetedCache]:
     """Run a model with caches of exactly the plan's sizes.
 
@@ -54,12 +52,21 @@ def budgeted(
     cache may hold as little as half its capacity of older tokens.
 
         with kvbudget.budgeted(model, plan) as cache:
-            output = model.generate(**inputs, past_key_values=cache)
+            output = model.generate(**inputs)
+
+    A `generate` that is given no cache gets this one, emptied first, wherever it is called: in a
+    pipeline, say. To keep a conversation pass it on with `past_key_values=cache`. A cache of your
+    own is left alone, and so is a forward without any: `model(ids)` reads with the full cache.
+    A model serves one plan at a time, and a cache one forward at a time.
 
     Args:
         model: A causal LM of a supported family, in evaluation mode.
         plan: Capacities made for this model.
         heuristic: Chooses the tokens to keep; the one the plan was made for by default.
+        adapt: Divides the same bytes anew for each prompt once it has been read: `WithinLayer()`
+            over the heads of each layer, `Global()` over all caches, for which every layer keeps
+            its prompt whole until the last one has read it. None keeps the plan's capacities. A
+            prompt that fits the budget is divided when the conversation no longer does.
 
     Yields:
         The cache. `cache.nbytes()` reads its live storages, `cache.kept_positions(layer)` tells
@@ -69,22 +76,46 @@ def budgeted(
     Raises:
         WrongModel: The plan was made for another model.
         UnsupportedModel: The model's caches cannot be cut exactly.
-        TypeError: The heuristic is none, for example a class instead of an instance.
+        KVBudgetError: The model is in such a context already.
+        TypeError: The model is none, for example a compiled one, or the heuristic or the
+            adaptation is none, for example a class instead of an instance.
+        ValueError: The plan was made with limits that an adaptation would not keep.
     """
+    if not isinstance(model, PreTrainedModel):
+        raise TypeError(
+            f"`model` must be a PreTrainedModel of transformers, but got a "
+            f"{type(model).__name__}. Pass the model that it wraps or names."
+        )
     if not isinstance(plan, Plan):
         raise TypeError(f"`plan` must be a Plan, but got {plan!r:.80}. Read one with Plan.load.")
     check_same_model(plan, geometry_of(model))
     remedy = "Pass one: budgeted(model, plan, heuristics.ObservationWindow())."
     chosen = named_heuristic(plan, remedy) if heuristic is None else heuristic
     heuristics.check_kind(chosen, TokenHeuristic)
-    cache = BudgetedCache(plan, chosen, text_layout(model), layer_rotations(model))
-    with attention_switched(model), prompts_reread(model, cache, chosen):
+    if adapt is not None:
+        check_adaptable(plan, adapt)
+    anatomy = anatomy_of(model)
+    cache = BudgetedCache(
+        plan,
+        chosen,
+        anatomy.layout,
+        layer_rotations(model),
+        [layer.device for layer in anatomy.layers],
+        adapt,
+        anatomy.split,
+    )
+    cache.stack.borrow([model.get_submodule(layer.path) for layer in anatomy.layers])
+    with (
+        attention_switched(model),
+        cache_served(model, cache),
+        prompts_reread(model, chosen),
+    ):
         yield cache
-        refuse_stranded()
     if not cache.stack.was_used:
         warnings.warn(
-            "The budgeted cache was never used, so the model ran with its full cache. "
-            "Pass it on: model.generate(..., past_key_values=cache).",
+            "The budgeted cache was never used, so the model ran with its full cache: call "
+            "model.generate(...) without a cache of your own inside the context, or pass it on "
+            "with past_key_values=cache.",
             stacklevel=3,
         )
 

@@ -1,38 +1,46 @@
 """Which models run through kvbudget's attention just now."""
 
 import threading
+from collections.abc import Callable
 from weakref import WeakKeyDictionary
 
 from transformers import PreTrainedModel
 
+Undo = Callable[[PreTrainedModel], None]
+
 
 class SwitchedModels:
-    """Models whose attention is switched, how often over, and what it was before.
+    """Models whose attention is switched, how often over, and how to put it back.
 
     Contexts on one model may overlap in any order, also from several threads: the first one
     switches, the last one to leave puts back.
 
     Args:
-        attention: Name of the registered attention to switch to.
+        switch: Switches a model that may be switched already, and returns what undoes it.
     """
 
-    def __init__(self, attention: str) -> None:
-        self._attention = attention
+    def __init__(self, switch: Callable[[PreTrainedModel], Undo]) -> None:
+        self._switch = switch
         self._lock = threading.Lock()
-        self._models: WeakKeyDictionary[PreTrainedModel, tuple[int, str]] = WeakKeyDictionary()
+        self._models: WeakKeyDictionary[PreTrainedModel, tuple[int, Undo]] = WeakKeyDictionary()
 
     def enter(self, model: PreTrainedModel) -> None:
         """Switch the model, once more."""
         with self._lock:
-            count, before = self._models.get(model, (0, model.config._attn_implementation))
-            self._models[model] = (count + 1, before)
-            model.set_attn_implementation(self._attention)
+            undo = self._switch(model)
+            count, first = self._models.get(model, (0, undo))
+            self._models[model] = (count + 1, first)
 
     def leave(self, model: PreTrainedModel) -> None:
         """Undo one switch, and put the model's own attention back with the last."""
         with self._lock:
-            count, before = self._models.pop(model)
+            # a context that was never left may outlive its model
+            count, undo = self._models.pop(model, (0, _nothing))
             if count > 1:
-                self._models[model] = (count - 1, before)
+                self._models[model] = (count - 1, undo)
             else:
-                model.set_attn_implementation(before)
+                undo(model)
+
+
+def _nothing(model: PreTrainedModel) -> None:
+    """Nothing was switched."""

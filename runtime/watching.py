@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from kvbudget.heuristics import LayerView, Rotation
 
-from .anatomy import attention_modules
+from .anatomy import attention_modules, layout_of
 from .attention_call import AttentionCall
 from .devices import input_device
 from .hf import (
@@ -20,7 +20,6 @@ from .hf import (
     delegating_cache,
     ordinary_attention,
     refuse_stranded,
-    text_layout,
 )
 from .output_projection import output_weight
 from .rotations import layer_rotations
@@ -60,7 +59,7 @@ def watch_prompt(
     Returns:
         Norm of the residual stream behind the last layer, [tokens], float32.
     """
-    windows = text_layout(model).windows
+    windows = layout_of(model).windows
     rotations = layer_rotations(model)
     residual = _Residual()
 
@@ -86,9 +85,10 @@ def _read(model: PreTrainedModel, tokens: list[int], attend: Attend) -> Tensor:
 
     def catch(_module: nn.Module, _inputs: tuple[Any, ...], output: Any) -> None:
         residual = output[0] if isinstance(output, tuple) else output
-        caught.append(residual[0].float().norm(dim=-1))
+        # a model with several streams works on the first
+        caught.append(residual.flatten(0, -3)[0].float().norm(dim=-1))
 
-    layout = text_layout(model)
+    layout = layout_of(model)
     hook = decoder_layers(model)[-1].register_forward_hook(catch)
     try:
         # a model that loads its weights as it goes must not make them in inference mode
@@ -123,6 +123,7 @@ def _view(
         window=window,
         softcap=call.rules.softcap,
         sinks=call.rules.sinks,
+        slopes=call.rules.slopes,
         rotation=rotation,
         output_weight=weight,
     )
@@ -139,8 +140,14 @@ def _hooked(model: PreTrainedModel, residual: _Residual) -> Iterator[None]:
 
 def decoder_layers(model: PreTrainedModel) -> list[nn.Module]:
     """The model's decoder layers, which hold the attention modules, from the first to the last."""
-    paths = (path.rpartition(".")[0] for path, _ in attention_modules(model))
-    return [model.get_submodule(path) for path in paths]
+    return [model.get_submodule(_layer_path(path)) for path, _ in attention_modules(model)]
+
+
+def _layer_path(attention: str) -> str:
+    """Path of the layer that an attention module is in: up to its number in the list of layers."""
+    parts = attention.split(".")
+    numbered = [place for place, part in enumerate(parts[:-1]) if part.isdigit()]
+    return ".".join(parts[: numbered[-1] + 1] if numbered else parts[:-1])
 
 
 @contextmanager

@@ -36,8 +36,8 @@ class ExpectedAttention(TokenHeuristic):
 
     Devoto et al. take the queries of a whole prompt. So does this at the end of the prompt; while
     decoding it has the newest queries only, and then the covariance has at most their rank. A cap
-    on the logits and a sliding window are not modelled. Needs head_dim^2 numbers per query head,
-    and as much time as attention from head_dim queries.
+    on the logits, linear biases and a sliding window are not modelled. Needs head_dim^2 numbers
+    per query head, and as much time as attention from head_dim queries.
 
     Args:
         future: How many positions behind the newest token are averaged. Devoto et al. use 512.

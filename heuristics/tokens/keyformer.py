@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
-from ..attention import attention_logits, chunks, masked_softmax
+from ..attention import chunks, masked_softmax
 from ..draws import columns_before, gumbel, oldest_column
 from ..heuristic import RunningHeuristic
 from ..registry import register
@@ -84,10 +84,7 @@ class Keyformer(RunningHeuristic):
     def _shares(self, view: LayerView, rows: slice) -> Tensor:
         """What queries give each token, [batch, kv_heads, group, rows, tokens]."""
         kv_heads, group = view.valid.shape[1], view.group
-        queries = view.queries[:, :, rows].unflatten(1, (kv_heads, group))
-        logits = attention_logits(
-            queries.flatten(2, 3), view.keys, scaling=view.scaling, softcap=view.softcap
-        ).unflatten(2, (group, -1))
+        logits = view.logits(rows)
         sinks = None if view.sinks is None else view.sinks.float().view(kv_heads, group, 1, 1)
         if self.noise:
             tokens = columns_before(view)[:, :, None, None]

@@ -40,8 +40,8 @@ class NonCausalAttention(RunningHeuristic):
     Chari and Van Durme score a prompt once. Here the attention is added up: tokens keep what the
     prompt gave them, and queries of decoded tokens add to their chunk. A query can look ahead
     only as far as its block reaches, so a chunk that is read in several blocks, as always while
-    decoding, gets a little less attention between them. A sliding window, a cap on the logits and
-    learned sinks are left out.
+    decoding, gets a little less attention between them. A sliding window, a cap on the logits,
+    linear biases and learned sinks are left out.
 
     Args:
         chunk: Tokens of a chunk. kvpress, with the first author's code, uses 256.

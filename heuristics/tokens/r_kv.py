@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn.functional import normalize
 
-from ..attention import attention_logits, chunks, masked_softmax
+from ..attention import chunks, masked_softmax
 from ..heuristic import TokenHeuristic
 from ..neighbours import largest_nearby
 from ..registry import register
@@ -79,11 +79,7 @@ class RKV(TokenHeuristic):
     def _importance(self, view: LayerView, observed: Tensor) -> Tensor:
         """Attention from the last queries to the observed tokens, [batch, kv_heads, tokens]."""
         rows = slice(view.new - min(self.window, view.new), view.new)
-        queries = view.queries[:, :, rows].unflatten(1, (-1, view.group))
-        logits = attention_logits(
-            queries.flatten(2, 3), view.keys, scaling=view.scaling, softcap=view.softcap
-        )
-        highest = logits.unflatten(2, queries.shape[2:4]).amax(dim=2)
+        highest = view.logits(rows).amax(dim=2)
         seen = view.seen(rows) & observed.unsqueeze(2)
         mass = masked_softmax(highest, seen, None).sum(dim=2)
         return mass / seen.any(dim=-1).sum(dim=-1, keepdim=True).clamp_min(1)

@@ -1,7 +1,9 @@
 """The attention function that transformers calls in place of its own."""
 
+from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
@@ -18,6 +20,8 @@ _HARMLESS = frozenset(
 )
 
 
+# a compiled model breaks its graphs around what changes caches
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def registered_attention(
     module: nn.Module,
     query: Tensor,
@@ -29,6 +33,9 @@ def registered_attention(
     sliding_window: int | None = None,
     softcap: float | None = None,
     s_aux: Tensor | None = None,
+    sinks: Tensor | None = None,
+    position_bias: Tensor | None = None,
+    slopes: Tensor | None = None,
     **extra: Any,
 ) -> tuple[Tensor, None]:
     """Attention of one layer; transformers fixes the signature.
@@ -37,8 +44,8 @@ def registered_attention(
         [batch, new, heads, value_dim], and None in place of the weights.
     """
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    rules = LogitRules(scale, softcap, s_aux)
-    call = AttentionCall(module, query, key, value, attention_mask, rules)
+    rules = LogitRules(scale, softcap, s_aux if sinks is None else sinks, slopes)
+    call = AttentionCall(module, query, key, value, attention_mask, rules, position_bias)
     taken = take_over(module, key, value)
     if taken is None:
         return _foreign_attention(call, dropout, extra), None
@@ -60,19 +67,38 @@ def ordinary_attention(call: AttentionCall) -> Tensor:
 def _foreign_attention(call: AttentionCall, dropout: float, extra: dict[str, Any]) -> Tensor:
     """The same for a call that none of our caches takes part in, such as that of a vision tower."""
     rules = call.rules
-    if rules.softcap is not None or rules.sinks is not None:
-        return dense_attention(call)
+    special = (rules.softcap, rules.sinks, rules.slopes, call.bias)
+    if any(each is not None for each in special):
+        return dense_attention(_from_the_left(call))
     output, _ = sdpa_attention_forward(
         call.module,
         call.queries,
-        call.keys,
-        call.values,
+        _per_head(call.module, call.keys, call.queries),
+        _per_head(call.module, call.values, call.queries),
         call.mask,
         dropout=dropout,
         scaling=rules.scaling,
         **extra,
     )
     return output
+
+
+def _from_the_left(call: AttentionCall) -> AttentionCall:
+    """The call without columns that are not filled yet, as behind the prompt in a static cache.
+
+    Without a mask the first query sees the first column, not as many as there are columns more.
+    """
+    new = call.queries.shape[2]
+    if call.mask is not None or new == 1:
+        return call
+    return replace(call, keys=call.keys[:, :, :new], values=call.values[:, :, :new])
+
+
+def _per_head(module: nn.Module, stored: Tensor, queries: Tensor) -> Tensor:
+    """Keys or values once per query head, if the module does not tell how many of them share."""
+    if getattr(module, "num_key_value_groups", None) is not None:
+        return stored
+    return stored.repeat_interleave(queries.shape[1] // stored.shape[1], 1)
 
 
 def _check_keywords(module: nn.Module, dropout: float, extra: dict[str, Any]) -> None:
@@ -95,5 +121,18 @@ def _check_call(layer: TaggingLayer, call: AttentionCall, window: int | None) ->
         raise UnsupportedModel(
             f"{name}: a window of {window} tokens at the call, but {layer.window} in the cache."
         )
+    if window is None and _reaches_beyond(call, layer.window):
+        raise UnsupportedModel(
+            f"{name}: its attention reaches back further than the {layer.window} tokens that its "
+            f"own cache keeps, so it depends on how a text is divided into blocks."
+        )
     if call.mask is not None and (call.mask.dim() != 4 or call.mask.shape[1] != 1):
         raise UnsupportedModel(f"{name}: the attention mask differs between heads.")
+
+
+def _reaches_beyond(call: AttentionCall, window: int | None) -> bool:
+    """Whether the last of a prompt's tokens sees more than the window of its layer."""
+    if window is None or call.queries.shape[2] <= window:
+        return False
+    seen = call.seen()
+    return seen is None or bool(seen[:, -1, :-window].any())

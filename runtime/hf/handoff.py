@@ -17,7 +17,7 @@ from transformers.cache_utils import CacheLayerMixin
 from kvbudget.allocator import UnsupportedModel
 
 from ..attention_call import AttentionCall
-from .layout import CachedLayer
+from ..cached_layer import CachedLayer
 
 _TAG = "_kvbudget_layer"
 
@@ -32,6 +32,7 @@ class TaggingLayer(CacheLayerMixin):
     is_sliding = False  # masks are sized by all columns seen, whatever is kept
     is_compileable = False
     is_croppable = True
+    stranding = "Use the cache inside `with budgeted(...)`, on its own model."
 
     def __init__(self, cached: CachedLayer) -> None:
         CacheLayerMixin.__init__(self)
@@ -62,6 +63,9 @@ class TaggingLayer(CacheLayerMixin):
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         """Remember type and place of the tokens."""
         self.dtype, self.device = key_states.dtype, key_states.device
+        if self.keys is None:
+            # some models ask a layer how many keys it has: none that they could use
+            self.keys = self.values = key_states.new_empty(0)
         self.is_initialized = True
 
     def update(
@@ -69,7 +73,7 @@ class TaggingLayer(CacheLayerMixin):
     ) -> tuple[Tensor, Tensor]:
         """Admit new tokens and return them, tagged, for the attention call that follows."""
         self.lazy_initialization(key_states, value_states)
-        refuse_stranded("Use the cache inside `with budgeted(...)`, on its own model.")
+        refuse_stranded(self.stranding)
         # a model may pass one object as both: each needs a tag of its own
         values = value_states.clone() if value_states is key_states else value_states
         shown = self.admit(key_states, values)
@@ -140,12 +144,23 @@ def take_over(module: nn.Module, key: Tensor, value: Tensor) -> tuple[TaggingLay
     value_layer: TaggingLayer | None = getattr(value, _TAG, None)
     if waiting is None and key_layer is None and value_layer is None:
         return None
-    if waiting is None and key_layer is not None and key_layer is value_layer:
-        return key_layer, Arrival.AGAIN
-    if waiting is not None and key_layer is waiting and value_layer is waiting:
+    if waiting is None:
+        return _reader(key_layer, value_layer)
+    if key_layer is waiting and value_layer is waiting:
         return waiting, Arrival.UNTOUCHED
-    if waiting is not None and key_layer in (None, waiting) and value_layer in (None, waiting):
+    if key_layer in (None, waiting) and value_layer in (None, waiting):
         return waiting, Arrival.REWRITTEN
     raise UnsupportedModel(
         f"{type(module).__name__}: its keys and values come from different layers of the cache."
     )
+
+
+def _reader(
+    key_layer: TaggingLayer | None, value_layer: TaggingLayer | None
+) -> tuple[TaggingLayer, Arrival]:
+    """A call whose tokens have attended before: of another layer, or in another part."""
+    if key_layer is not None and key_layer is value_layer:
+        return key_layer, Arrival.AGAIN
+    layer = value_layer if key_layer is None else key_layer
+    assert layer is not None, "one of the two is tagged"
+    return layer, Arrival.REWRITTEN

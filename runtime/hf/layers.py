@@ -7,9 +7,10 @@ from kvbudget.allocator import UnsupportedModel
 
 from ..attention_call import AttentionCall
 from ..budgeted_layer import BudgetedLayer
+from ..cached_layer import CachedLayer
+from ..rewritten_layer import RewrittenLayer
 from .attention import ordinary_attention
 from .handoff import TaggingLayer
-from .layout import CachedLayer
 from .states import StateKeeper
 
 
@@ -23,7 +24,8 @@ class BudgetedCacheLayer(TaggingLayer):
     def admit(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Take note of new tokens; decoded ones go into the tail."""
         geometry = self.layer.room.plan.geometry
-        if keys.shape[1] != geometry.kv_heads or keys.shape[3] != geometry.head_dim:
+        shape = geometry.shape_of(self.index)
+        if keys.shape[1] != shape.kv_heads or keys.shape[3] != shape.head_dim:
             raise UnsupportedModel(
                 f"Layer {self.number} brings {keys.shape[1]} KV heads of size {keys.shape[3]}, but "
                 f"the plan was made for {geometry}."
@@ -33,11 +35,17 @@ class BudgetedCacheLayer(TaggingLayer):
 
     def attend(self, call: AttentionCall) -> Tensor:
         """Dense attention for the prompt, which is then cut; ragged attention afterwards."""
-        if self.layer.store is not None:
+        if not self.layer.reads_prompt:
             return self.layer.attend(call)
         output = ordinary_attention(call)
         self.layer.absorb_prompt(call)
         return output
+
+    def attend_again(self, call: AttentionCall) -> Tensor:
+        """The same for another layer of the model that reads these keys and values."""
+        if not self.layer.reads_prompt:
+            return self.layer.attend_again(call)
+        return ordinary_attention(call)
 
     def get_seq_length(self) -> int:
         """Columns seen, kept or not: positions are counted from it."""
@@ -76,3 +84,42 @@ class HybridCacheLayer(StateKeeper, BudgetedCacheLayer):  # type: ignore[misc, o
     def __init__(self, layer: BudgetedLayer, cached: CachedLayer) -> None:
         StateKeeper.__init__(self, number_of_states=cached.states)
         BudgetedCacheLayer.__init__(self, layer, cached)
+
+
+class RewrittenCacheLayer(BudgetedCacheLayer):
+    """The layer of a `BudgetedCache` whose keys and values the model rewrites."""
+
+    layer: RewrittenLayer
+
+    def admit(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Take note of new tokens, and show the model all that is held with them."""
+        together = _together(keys), _together(values)
+        super().admit(*together)
+        shown = self.layer.show(*together)
+        if self.layer.reads_prompt:
+            return keys, values
+        return _apart(shown[0], keys.shape[1]), _apart(shown[1], values.shape[1])
+
+    def attend(self, call: AttentionCall) -> Tensor:
+        """A layer that could rewrite its tokens need not."""
+        return self.attend_rewritten(call)
+
+    def attend_rewritten(self, call: AttentionCall) -> Tensor:
+        """Dense attention over what the model made of the tokens that it was shown."""
+        if not self.layer.reads_prompt:
+            return self.layer.attend(call)
+        output = ordinary_attention(call)
+        if self.layer.is_pending:
+            self.layer.absorb_prompt(call)
+        return output
+
+
+def _together(heads: Tensor) -> Tensor:
+    """All heads of a token as one, [batch, 1, tokens, heads * dim]."""
+    return heads.transpose(1, 2).flatten(2)[:, None]
+
+
+def _apart(together: Tensor, heads: int) -> Tensor:
+    """What `_together` joined, [batch, heads, tokens, dim]."""
+    apart: Tensor = together[:, 0].unflatten(2, (heads, -1))
+    return apart.transpose(1, 2)

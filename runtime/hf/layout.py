@@ -1,10 +1,11 @@
 """What kind of cache each layer of a model keeps, as transformers itself lays it out."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from copy import copy
+from dataclasses import replace
 from typing import Any
 
-from transformers import DynamicCache, PreTrainedConfig, PreTrainedModel
+from transformers import DynamicCache, PreTrainedConfig
 from transformers.cache_utils import (
     CacheLayerMixin,
     DummyLayer,
@@ -17,31 +18,14 @@ from transformers.cache_utils import (
 
 from kvbudget.allocator import UnsupportedModel
 
+from ..cached_layer import CachedLayer
+
 _WITH_KEYS = (DynamicLayer, DynamicSlidingWindowLayer)
 _WITH_BOTH = (
     LinearAttentionAndFullAttentionLayer,
     LinearAttentionAndSlidingWindowAttentionLayer,
 )
 _WITHOUT_KEYS = (LinearAttentionLayer, DummyLayer)
-
-
-@dataclass(frozen=True, slots=True)
-class CachedLayer:
-    """A layer of a model that keeps keys and values.
-
-    Args:
-        index: Place among the layers that do.
-        number: Place among all layers of the model.
-        window: Most tokens a query can reach back, its own included; None for all.
-        is_chunked: Whether a query reaches back to the start of its chunk of `window` tokens.
-        states: Convolution or recurrent states that the layer keeps besides, 0 for none.
-    """
-
-    index: int
-    number: int
-    window: int | None
-    is_chunked: bool = False
-    states: int = 0
 
 
 class Layout:
@@ -69,7 +53,7 @@ class Layout:
                     f"Layer {number} of {config.model_type} keeps a {type(layer).__name__}, "
                     f"which kvbudget cannot cut exactly."
                 )
-            window = getattr(layer, "sliding_window", None)
+            window = getattr(layer, "sliding_window", None) or _own_window(config, number)
             chunked = window is not None and kinds[number : number + 1] == ["chunked_attention"]
             states = getattr(layer, "number_of_states", 0)
             self.cached.append(CachedLayer(len(self.cached), number, window, chunked, states))
@@ -77,6 +61,18 @@ class Layout:
             raise UnsupportedModel(
                 f"{config.model_type} keeps no keys and values, so there is nothing to cut."
             )
+
+    def only(self, cached: Sequence[CachedLayer]) -> "Layout":
+        """The same cache, of which only these layers are ours to keep."""
+        layout = copy(self)
+        layout.cached = [replace(each, index=index) for index, each in enumerate(cached)]
+        return layout
+
+    @property
+    def keeps_states(self) -> bool:
+        """Whether any layer keeps a state that every token changes."""
+        own = self._own_layers()
+        return any(isinstance(each, LinearAttentionLayer) for each in own)
 
     @property
     def windows(self) -> tuple[int | None, ...]:
@@ -99,6 +95,8 @@ class Layout:
         return layers
 
 
-def text_layout(model: PreTrainedModel) -> Layout:
-    """The layout of a model's text part."""
-    return Layout(model.config.get_text_config(decoder=True))
+def _own_window(config: PreTrainedConfig, number: int) -> int | None:
+    """Window that a layer cuts by itself, of which its cache knows nothing."""
+    if config.model_type == "gpt_neo" and config.attention_layers[number] == "local":
+        return int(config.window_size)
+    return None

@@ -2,16 +2,22 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
-from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers import (
+    AttentionInterface,
+    AttentionMaskInterface,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 from transformers.masking_utils import sdpa_mask
 
-from ..switched import SwitchedModels
+from ..adapters import adapters_installed, adapters_removed
+from ..switched import SwitchedModels, Undo
 from .attention import registered_attention
 from .handoff import clear_handoff
 
 ATTENTION_NAME = "kvbudget"
-_SWITCHED = SwitchedModels(ATTENTION_NAME)
 
 
 @contextmanager
@@ -27,3 +33,32 @@ def attention_switched(model: PreTrainedModel) -> Iterator[None]:
     finally:
         _SWITCHED.leave(model)
         clear_handoff()
+
+
+def attention_of(model: PreTrainedModel) -> dict[str, Any]:
+    """Implementations of a model and its parts, as `set_attn_implementation` takes them."""
+    return _request(model.config, None)
+
+
+def _switch(model: PreTrainedModel) -> Undo:
+    """Switch a model's text part: what sees pictures or hears keeps its own attention."""
+    if adapters_installed(model, registered_attention):
+        return adapters_removed
+    before, text = attention_of(model), model.config.get_text_config(decoder=True)
+    model.set_attn_implementation(_request(model.config, text))
+    return lambda switched: switched.set_attn_implementation(before)
+
+
+def _request(config: PreTrainedConfig, text: PreTrainedConfig | None) -> dict[str, Any]:
+    """Implementations of a configuration and its parts, ours for the text part and its parts."""
+    is_text = config is text
+    own = ATTENTION_NAME if is_text else config._attn_implementation
+    request: dict[str, Any] = {"": own}
+    for name in config.sub_configs:
+        part = getattr(config, name)
+        if part is not None and part._attn_implementation is not None:
+            request[name] = _request(part, part if is_text else text)
+    return request
+
+
+_SWITCHED = SwitchedModels(_switch)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from kvbudget import heuristics as heuristics
     from kvbudget import testing as testing
     from kvbudget.allocator import BadFile as BadFile
+    from kvbudget.allocator import CacheShape as CacheShape
     from kvbudget.allocator import Choice as Choice
     from kvbudget.allocator import Comparison as Comparison
     from kvbudget.allocator import CVaR as CVaR
@@ -47,8 +48,15 @@ if TYPE_CHECKING:
     from kvbudget.allocator import solve_path as solve_path
     from kvbudget.allocator import solvers as solvers
     from kvbudget.reference import reference_model as reference_model
+    from kvbudget.runtime import Adaptation as Adaptation
+    from kvbudget.runtime import BudgetedCache as BudgetedCache
+    from kvbudget.runtime import Global as Global
+    from kvbudget.runtime import WithinLayer as WithinLayer
     from kvbudget.runtime import budgeted as budgeted
     from kvbudget.runtime import check_profile as check_profile
+    from kvbudget.runtime import device_bytes as device_bytes
+    from kvbudget.runtime import device_limits as device_limits
+    from kvbudget.runtime import geometry_of as geometry_of
     from kvbudget.runtime import measure_importance as measure_importance
     from kvbudget.runtime import measure_profile as measure_profile
     from kvbudget.runtime import shapley_importance as shapley_importance
@@ -56,11 +64,15 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "Adaptation": "kvbudget.runtime",
     "BadFile": "kvbudget.allocator",
+    "BudgetedCache": "kvbudget.runtime",
     "CVaR": "kvbudget.allocator",
+    "CacheShape": "kvbudget.allocator",
     "Choice": "kvbudget.allocator",
     "Comparison": "kvbudget.allocator",
     "Geometry": "kvbudget.allocator",
+    "Global": "kvbudget.runtime",
     "InfeasibleBudget": "kvbudget.allocator",
     "KVBudgetError": "kvbudget.allocator",
     "Mean": "kvbudget.allocator",
@@ -73,6 +85,7 @@ _HOME = {
     "Solver": "kvbudget.allocator",
     "Tokens": "kvbudget.allocator",
     "UnsupportedModel": "kvbudget.allocator",
+    "WithinLayer": "kvbudget.runtime",
     "WorstSample": "kvbudget.allocator",
     "WrongModel": "kvbudget.allocator",
     "allocate": "kvbudget.allocator",
@@ -80,6 +93,9 @@ _HOME = {
     "check_profile": "kvbudget.runtime",
     "compare": "kvbudget.allocator",
     "constraints": "kvbudget.allocator",
+    "device_bytes": "kvbudget.runtime",
+    "device_limits": "kvbudget.runtime",
+    "geometry_of": "kvbudget.runtime",
     "measure_importance": "kvbudget.runtime",
     "measure_profile": "kvbudget.runtime",
     "reference_model": "kvbudget.reference",
@@ -93,11 +109,15 @@ _HOME = {
 }
 
 __all__ = [
+    "Adaptation",
     "BadFile",
+    "BudgetedCache",
     "CVaR",
+    "CacheShape",
     "Choice",
     "Comparison",
     "Geometry",
+    "Global",
     "InfeasibleBudget",
     "KVBudgetError",
     "Mean",
@@ -110,6 +130,7 @@ __all__ = [
     "Solver",
     "Tokens",
     "UnsupportedModel",
+    "WithinLayer",
     "WorstSample",
     "WrongModel",
     "allocate",
@@ -117,6 +138,9 @@ __all__ = [
     "check_profile",
     "compare",
     "constraints",
+    "device_bytes",
+    "device_limits",
+    "geometry_of",
     "heuristics",
     "measure_importance",
     "measure_profile",

@@ -28,6 +28,7 @@ def _make_view(
     window: int | None = None,
     softcap: float | None = None,
     sinks: bool = False,
+    slopes: bool = False,
     **fields: object,
 ) -> LayerView:
     """A view with left padding, or one whose KV heads hold different columns (ragged).
@@ -63,6 +64,7 @@ def _make_view(
         window=window,
         softcap=softcap,
         sinks=torch.randn(kv_heads * group, generator=draw) if sinks else None,
+        slopes=torch.rand(kv_heads * group, generator=draw) if slopes else None,
         **fields,  # type: ignore[arg-type]
     )
 
@@ -75,6 +77,9 @@ def _dense_attention(view: LayerView) -> Tensor:
     if view.softcap is not None:
         logits = view.softcap * torch.tanh(logits / view.softcap)
     distance = view.query_positions.view(1, 1, -1, 1) - view.positions[:, :, None, :]
+    if view.slopes is not None:
+        by_head = distance.double().repeat_interleave(view.group, dim=1)
+        logits = logits - view.slopes.double().view(1, -1, 1, 1) * by_head
     seen = view.valid[:, :, None, :] & (distance >= 0)
     if view.window is not None:
         seen = seen & (distance < view.window)
@@ -156,6 +161,7 @@ def _make_cut_view(
     window: int | None = None,
     softcap: float | None = None,
     sinks: bool = False,
+    slopes: bool = False,
 ) -> CutView:
     draw = torch.Generator().manual_seed(seed)
 
@@ -176,6 +182,7 @@ def _make_cut_view(
         window=window,
         softcap=softcap,
         sinks=normal(kv_heads * group) if sinks else None,
+        slopes=torch.rand(kv_heads * group, generator=draw) if slopes else None,
         output_weight=normal(kv_heads * group, value_dim, hidden).float(),
         residual_norm=1 + torch.rand(future, generator=draw),
         gradient=normal(2, kv_heads * group, future, value_dim).float(),
@@ -218,6 +225,8 @@ def _dense_row(view: CutView, head: int, row: int, tokens: int) -> tuple[Tensor,
     if view.softcap is not None:
         logits = view.softcap * torch.tanh(logits / view.softcap)
     own = view.query_positions[row]
+    if view.slopes is not None:
+        logits = logits - view.slopes[head].double() * (own - positions)
     logits[positions > own] = -torch.inf
     if view.window is not None:
         logits[positions <= own - view.window] = -torch.inf

@@ -6,7 +6,13 @@ import pytest
 import torch
 
 from kvbudget.heuristics import attention
-from kvbudget.heuristics.attention import attention_logits, chunks, masked_softmax, visible
+from kvbudget.heuristics.attention import (
+    attention_logits,
+    chunks,
+    linear_bias,
+    masked_softmax,
+    visible,
+)
 
 
 @pytest.mark.parametrize("length", [0, 1, 4, 5, 9])
@@ -31,6 +37,15 @@ def test_logits_do_not_depend_on_the_chunk(monkeypatch: pytest.MonkeyPatch) -> N
     torch.testing.assert_close(
         attention_logits(queries, keys, scaling=1.0, softcap=2.0), whole, rtol=1e-5, atol=1e-5
     )
+
+
+def test_a_linear_bias_is_0_at_the_own_key_and_falls_by_its_slope() -> None:
+    slopes = torch.tensor([[0.5, 2.0]])
+    keys, queries = torch.tensor([[3, 4, 7]]), torch.tensor([4, 7])
+    found = linear_bias(slopes, keys, queries)
+    steps = torch.tensor([[-1.0, 0, 3], [-4, -3, 0]])
+    assert torch.equal(found, torch.stack([0.5 * steps, 2 * steps])[None])
+    assert torch.equal(linear_bias(slopes, keys[0], queries), found)
 
 
 def test_softcap_bounds_the_scaled_logits() -> None:

@@ -15,7 +15,13 @@ MakeCacheView = Callable[..., CacheView]
 Oracle = Callable[[LayerView], Tensor]
 Streaming = Callable[[LayerView, int, int], Tensor]
 PER_SEQUENCE = ("keys", "values", "valid", "positions", "queries")
-KINDS = [{}, {"window": 3}, {"softcap": 4.0, "sinks": True}, {"kv_heads": 1, "group": 3}]
+KINDS = [
+    {},
+    {"window": 3},
+    {"softcap": 4.0, "sinks": True},
+    {"slopes": True},
+    {"kv_heads": 1, "group": 3},
+]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

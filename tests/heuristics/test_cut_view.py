@@ -30,6 +30,7 @@ def cut_arguments(draw: st.DrawFn) -> dict[str, Any]:
         "window": draw(st.none() | st.integers(1, 24)),
         "softcap": draw(st.none() | st.floats(1.0, 30.0)),
         "sinks": draw(st.booleans()),
+        "slopes": draw(st.booleans()),
         "dtype": draw(st.sampled_from([torch.float32, torch.bfloat16])),
     }
 

@@ -44,6 +44,7 @@ def view_arguments(draw: st.DrawFn) -> dict[str, Any]:
         "window": draw(st.none() | st.integers(1, 20)),
         "softcap": draw(st.none() | st.floats(1.0, 30.0)),
         "sinks": draw(st.booleans()),
+        "slopes": draw(st.booleans()),
         "dtype": draw(st.sampled_from([torch.float32, torch.bfloat16, torch.float16])),
     }
 
@@ -267,7 +268,7 @@ def test_query_positions_of_another_length_are_refused(make_view: MakeView) -> N
 def test_one_kv_head_by_itself_attends_as_among_others(
     make_view: MakeView, dense_attention: Oracle
 ) -> None:
-    view = make_view(kv_heads=3, group=2, sinks=True, state=torch.rand(2, 3, 12, 2))
+    view = make_view(kv_heads=3, group=2, sinks=True, slopes=True, state=torch.rand(2, 3, 12, 2))
     for kv_head in range(3):
         one = view.only(kv_head)
         assert one.group == view.group

@@ -99,12 +99,3 @@ def test_every_name_in_the_table_of_what_is_supported_exists():
         assert listed[kind] == {c.__name__ for c in classes if not inspect.isabstract(c)}
     (losses,) = re.findall(r"\| Losses \| (.*?) \|", text)
     assert set(re.findall(r"`(\w+)`", losses)) == set(kvb.heuristics.measures.names())
-
-
-def test_the_models_listed_are_those_that_are_supported():
-    from kvbudget.runtime import FAMILIES
-
-    (row,) = re.findall(r"\| Models, exact \| (.*?) \|", README.read_text(encoding="utf-8"))
-    listed = {name.replace("-", "").lower() for name in row.split(", ")}
-    families = {name.removesuffix("ForCausalLM").removesuffix("LMHeadModel") for name in FAMILIES}
-    assert listed == {name.lower() for name in families}

@@ -9,6 +9,8 @@ PUBLIC = {
     *("reference_model", "measure_profile", "measure_importance", "Profile", "Problem", "Solution"),
     *("solve", "allocate", "compare", "Comparison", "solvers", "Plan", "budgeted", "heuristics"),
     *("check_profile", "ProfileCheck", "shapley_importance"),
+    *("BudgetedCache", "CacheShape", "geometry_of", "Adaptation", "WithinLayer", "Global"),
+    *("device_bytes", "device_limits"),
     *("Geometry", "Tokens", "Path", "solve_path", "Solver", "Choice"),
     *("search", "search_plans", "search_front", "constraints", "Mean", "WorstSample", "CVaR"),
     "testing",

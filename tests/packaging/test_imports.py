@@ -62,7 +62,7 @@ def test_libraries_stay_where_they_belong(root: Path, library_files: list[Path])
             assert module.split(".")[0] not in banned, f"{path} imports {module}"
 
 
-def test_only_hf_py_knows_the_cache_interfaces(root: Path, library_files: list[Path]) -> None:
+def test_only_one_folder_knows_the_cache_interfaces(root: Path, library_files: list[Path]) -> None:
     uses = [
         str(path.relative_to(root))
         for path in library_files

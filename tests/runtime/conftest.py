@@ -1,6 +1,6 @@
 """Tiny random models of every supported family, and dense attention with a mask as the oracle."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -13,6 +13,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, DynamicCach
 from transformers.masking_utils import sdpa_mask
 
 from kvbudget.allocator import Certificate, Geometry, Plan
+from kvbudget.runtime import geometry_of
 
 SHAPE = {
     "vocab_size": 97,
@@ -92,6 +93,17 @@ def model_of() -> Callable[[str], transformers.PreTrainedModel]:
 
 
 @pytest.fixture
+def llama(model_of) -> Iterator[transformers.PreTrainedModel]:
+    """A model that must be as it was when a test is done with it."""
+    model, tokens = model_of("LlamaForCausalLM"), torch.full((1, 30), 5)
+    dtype, before = model.dtype, model(tokens).logits
+    yield model
+    assert model.config._attn_implementation == "eager"
+    assert not any(each._forward_hooks or each._forward_pre_hooks for each in model.modules())
+    assert model.dtype != dtype or torch.equal(model.eval()(tokens).logits, before)
+
+
+@pytest.fixture
 def plan_for() -> Callable[..., Plan]:
     """Builds a plan from capacities, its budget being what they need."""
 
@@ -132,6 +144,12 @@ def random_capacity() -> Callable[..., np.ndarray]:
     return draw
 
 
+@pytest.fixture
+def small_plan(llama, plan_for, random_capacity):
+    geometry = geometry_of(llama)
+    return plan_for(geometry, random_capacity(geometry, 8, 20), 40)
+
+
 @dataclass
 class Oracle:
     """Plain eager attention over a cache that keeps everything, with columns masked per head.
@@ -165,8 +183,8 @@ class Oracle:
             logits = softcap * torch.tanh(logits / softcap)
         at = torch.arange(columns)
         seen = at <= torch.arange(columns - new, columns)[:, None]
-        if attention_mask is not None:
-            seen = seen & attention_mask
+        if attention_mask is not None:  # places of a picture may see each other
+            seen = attention_mask
         seen = seen & self._held_mask(module.layer_idx, batch, kv_heads, columns, new, repeat)
         logits = logits.masked_fill(~seen, torch.finfo(logits.dtype).min)
         if s_aux is not None:

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvbudget.runtime.eviction import keep_order, longest_tail, select, tail_slots
@@ -28,6 +28,7 @@ def slow_selection(scores, valid, capacity, sinks, recent) -> set[int]:
     return set([*first, *last, *by_score][:capacity])
 
 
+@settings(deadline=None)
 @given(scored(), st.integers(0, 45), st.integers(0, 5), st.integers(0, 9))
 def test_select_keeps_sinks_then_recent_then_the_best(given_scores, capacity, sinks, recent):
     scores, valid = given_scores
@@ -37,6 +38,21 @@ def test_select_keeps_sinks_then_recent_then_the_best(given_scores, capacity, si
         assert set(keep[0, head].nonzero().flatten().tolist()) == expected
 
 
+@settings(deadline=None)
+@given(scored(), scored(), st.lists(st.integers(0, 45), min_size=4, max_size=4))
+def test_every_row_has_capacities_of_its_own(one, other, numbers):
+    tokens = min(one[0].shape[-1], other[0].shape[-1])
+    pairs = zip(one, other, strict=True)
+    scores, valid = (torch.cat([a[..., :tokens], b[..., :tokens]]) for a, b in pairs)
+    capacity = torch.tensor(numbers).view(2, 2)
+    together = select(scores, valid, capacity, sinks=2, recent=3)
+    for row in range(2):
+        only = slice(row, row + 1)
+        alone = select(scores[only], valid[only], capacity[row], sinks=2, recent=3)
+        assert torch.equal(together[only], alone)
+
+
+@settings(deadline=None)
 @given(scored(), st.integers(0, 40))
 def test_what_stays_at_a_capacity_stays_at_every_larger_one(given_scores, capacity):
     scores, valid = given_scores
@@ -45,6 +61,7 @@ def test_what_stays_at_a_capacity_stays_at_every_larger_one(given_scores, capaci
     assert bool((small <= large).all())
 
 
+@settings(deadline=None)
 @given(scored())
 def test_the_order_lists_every_place_once_and_invalid_ones_last(given_scores):
     scores, valid = given_scores
@@ -74,6 +91,18 @@ def test_scores_of_minus_infinity_lose_to_every_other_valid_token():
     ],
 )
 def test_the_tail_takes_no_room_from_a_cache_that_has_some_left(capacities, held, new, expected):
+    assert tail_slots(torch.tensor(capacities), torch.tensor(held), new) == expected
+
+
+@pytest.mark.parametrize(
+    ("capacities", "held", "new", "expected"),
+    [
+        ([[64, 900], [900, 64]], [[64, 900], [64, 64]], 1, 32),  # a row with room loses nothing
+        ([[64, 64]], [[64, 64], [60, 64]], 1, 4),  # rows share capacities, one has 4 places left
+        ([[64, 64], [64, 12]], [[64, 64], [64, 12]], 1, 6),  # the smallest cache of all rows
+    ],
+)
+def test_a_tail_suits_every_row(capacities, held, new, expected):
     assert tail_slots(torch.tensor(capacities), torch.tensor(held), new) == expected
 
 

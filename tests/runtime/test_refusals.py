@@ -1,4 +1,4 @@
-"""What cannot be served exactly is refused by name, before a wrong token."""
+"""What cannot be served exactly is refused by name, before a wrong token, and leaves no trace."""
 
 from dataclasses import replace
 
@@ -22,20 +22,12 @@ TINY = {
 }
 
 
-@pytest.fixture
-def llama(model_of):
-    return model_of("LlamaForCausalLM")
-
-
-@pytest.fixture
-def small_plan(llama, plan_for, random_capacity):
-    geometry = geometry_of(llama)
-    return plan_for(geometry, random_capacity(geometry, 8, 20), 40)
+PROMPT = torch.randint(3, 97, (1, 30), generator=torch.Generator().manual_seed(8))
 
 
 @pytest.mark.parametrize(
     ("config", "model"),
-    [("MambaConfig", "MambaForCausalLM"), ("BloomConfig", "BloomForCausalLM")],
+    [("MambaConfig", "MambaForCausalLM"), ("FalconMambaConfig", "FalconMambaForCausalLM")],
 )
 def test_other_families_are_refused_by_name(config, model):
     fields = {**TINY, "state_size": 4, "n_layer": 2, "n_head": 4}
@@ -80,11 +72,37 @@ def test_right_padding_is_refused(llama, small_plan):
         llama(torch.full((1, 30), 5), attention_mask=mask, past_key_values=cache)
 
 
-def test_the_cache_outside_its_context_gives_an_error_not_nonsense(llama, small_plan):
+def test_the_cache_outside_its_context_is_refused_before_it_changes(llama, small_plan):
     with budgeted(llama, small_plan) as cache:
-        pass
-    with pytest.raises(UnsupportedModel, match="never reached the attention function"):
-        llama(torch.full((1, 30), 5), past_key_values=cache)
+        llama(PROMPT[:, :10], past_key_values=cache)
+    for part in (llama, llama.model):
+        with pytest.raises(KVBudgetError, match=r"(into|in) the context"):
+            part(PROMPT, past_key_values=cache)
+    assert cache.get_seq_length() == 10
+    with budgeted(llama, small_plan) as other:
+        with pytest.raises(KVBudgetError, match=r"after the end of its `with budgeted"):
+            llama(PROMPT, past_key_values=cache)
+        llama(PROMPT, past_key_values=other)
+
+
+@pytest.mark.parametrize("layers", [1, 3])
+def test_a_cache_of_another_model_is_refused(llama, small_plan, model_of, layers):
+    other = model_of("LlamaForCausalLM")
+    other.model.layers = other.model.layers[:layers]
+    with budgeted(llama, small_plan) as cache:
+        with pytest.raises(KVBudgetError, match="elsewhere than a call of its own model"):
+            other(PROMPT, past_key_values=cache)
+        assert cache.get_seq_length() == 0
+        llama(PROMPT, past_key_values=cache)
+
+
+def test_a_cache_of_another_context_is_refused(llama, small_plan, model_of):
+    other = model_of("LlamaForCausalLM")
+    with budgeted(llama, small_plan) as cache, budgeted(other, small_plan) as its_own:
+        with pytest.raises(WrongModel, match=r"another LlamaForCausalLM.*a cache of its own"):
+            other(PROMPT, past_key_values=cache)
+        other(PROMPT, past_key_values=its_own)
+        llama(PROMPT, past_key_values=cache)
 
 
 def test_the_attention_of_the_model_is_put_back_even_after_an_error(llama, small_plan):
@@ -121,36 +139,53 @@ def test_additive_masks_hide_padding_with_any_large_negative_number(llama, small
         assert int(cache.kept_positions(0)[0][0].min()) == 5
 
 
-def test_a_forward_that_broke_off_is_noticed(llama, small_plan):
-    class Breaks(SinkRecent):
-        calls = 0
-
-        def score(self, view):
-            type(self).calls += 1
-            if type(self).calls == 2:
-                raise RuntimeError("mine")
-            return super().score(view)
-
-    tokens = torch.full((1, 30), 5)
-    with torch.no_grad(), budgeted(llama, small_plan, Breaks()) as cache:
-        with pytest.raises(RuntimeError, match="mine"):
-            llama(tokens, past_key_values=cache)
-        with pytest.raises(KVBudgetError, match=r"broke off in layer 1.*cache\.reset\(\)"):
-            llama(tokens, past_key_values=cache)
+@pytest.mark.parametrize("rows", [1, 3])
+def test_another_number_of_rows_is_refused(llama, plan_for, rows):
+    plan = plan_for(geometry_of(llama), torch.full((3, 2), 20).numpy(), 40, 3)
+    with torch.no_grad(), budgeted(llama, plan) as cache:
+        llama(PROMPT.repeat(2, 1), past_key_values=cache)
+        for part in (llama, llama.model):
+            with pytest.raises(ValueError, match=rf"holds 2 row\(s\), but the input has {rows}"):
+                part(PROMPT[:, :4].repeat(rows, 1), past_key_values=cache)
+        llama(PROMPT[:, :4].repeat(2, 1), past_key_values=cache)
+        assert cache.get_seq_length() == 34
         cache.reset()
-        llama(tokens, past_key_values=cache)
-        assert cache.get_seq_length() == 30
+        llama(PROMPT.repeat(rows, 1), past_key_values=cache)
 
 
-def test_contexts_that_overlap_put_the_attention_back_in_the_end(llama, small_plan):
-    before = llama.config._attn_implementation
-    first, second = budgeted(llama, small_plan), budgeted(llama, small_plan)
-    first.__enter__()
-    second.__enter__()
-    first.__exit__(None, None, None)
-    assert llama.config._attn_implementation != before
-    second.__exit__(None, None, None)
-    assert llama.config._attn_implementation == before
+def test_no_tokens_at_all_are_refused(llama, small_plan):
+    with torch.no_grad(), budgeted(llama, small_plan) as cache:
+        for _ in range(2):
+            for name, empty in (
+                ("input_ids", PROMPT[:, :0]),
+                ("inputs_embeds", torch.zeros(1, 0, 32)),
+            ):
+                with pytest.raises(ValueError, match="at least one token"):
+                    llama(**{name: empty}, past_key_values=cache)
+            llama(PROMPT[:, :5], past_key_values=cache)
+
+
+def test_dropout_of_any_kind_is_refused(model_of, plan_for):
+    model = model_of("GPT2LMHeadModel").train()
+    plan = plan_for(geometry_of(model), torch.full((3, 4), 20).numpy(), 40)
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.1 if module is model.transformer.drop else 0.0
+    with budgeted(model, plan) as cache:
+        with pytest.raises(ValueError, match=r"dropout.*model\.eval"):
+            model(PROMPT, past_key_values=cache)
+        assert model.training
+        model.transformer.drop.p = 0.0
+        model(PROMPT, past_key_values=cache)
+
+
+def test_checkpointed_gradients_are_refused(model_of, small_plan):
+    model = model_of("LlamaForCausalLM").train()
+    model.activation_checkpointing_enable()
+    with budgeted(model, small_plan) as cache:
+        with pytest.raises(ValueError, match=r"checkpoints gradients.*model\.eval"):
+            model(PROMPT, past_key_values=cache)
+        model.eval()(PROMPT, past_key_values=cache)
 
 
 @pytest.mark.parametrize("heuristic", [SinkRecent, "sink_recent", Baklava()])
@@ -179,6 +214,12 @@ def test_a_plan_without_a_token_heuristic_says_what_to_pass(llama, small_plan, n
 def test_a_path_instead_of_a_plan_is_refused(llama):
     with pytest.raises(TypeError, match=r"Plan\.load"):
         budgeted(llama, "plan.json").__enter__()
+
+
+@pytest.mark.parametrize("wrap", [torch.compile, lambda model: model.name_or_path, type])
+def test_something_else_than_a_model_is_refused(llama, small_plan, wrap):
+    with pytest.raises(TypeError, match="must be a PreTrainedModel"):
+        budgeted(wrap(llama), small_plan).__enter__()
 
 
 def test_differentiating_through_held_tokens_is_refused(llama, small_plan):

@@ -119,7 +119,7 @@ def test_heavy_hitters_of_a_whole_life_equal_a_simulation(model, plan):
             at = layer.seen_tokens
             model(tokens[:, at : at + 1], past_key_values=cache)
             if layer.store.tail_first == first:
-                queries = layer._recent.all()[0]
+                queries = layer.judge.recent.all()[0]
                 tail_keys = layer.store.tail_keys[0, :, : layer.store.tail_tokens].clone()
                 keys = layer.store.keys.clone()
                 offsets = layer.store.offsets.tolist()
@@ -133,7 +133,7 @@ def test_heavy_hitters_of_a_whole_life_equal_a_simulation(model, plan):
             for step in range(decoded):
                 at = queries.shape[1] - decoded + step
                 for query in queries[head * group : (head + 1) * group, at]:
-                    logits = (held @ query) * layer._rules.scaling
+                    logits = (held @ query) * layer.judge.rules.scaling
                     logits[place > first + step] = -torch.inf
                     total += logits.softmax(0) / group
             for position, found in zip(
@@ -152,7 +152,7 @@ def test_queries_are_remembered_only_for_a_heuristic_that_reads_them(model, plan
     for heuristic in (ObservationWindow(), KeyNorm()):
         with torch.inference_mode(), budgeted(model, plan, heuristic) as cache:
             model(tokens, past_key_values=cache)
-            remembered.append(sum(layer._recent.nbytes() for layer in cache.stack.layers))
+            remembered.append(sum(layer.judge.recent.nbytes() for layer in cache.stack.layers))
             assert cache.nbytes(overhead=True) >= cache.nbytes() + remembered[-1]
     heads, layers = model.config.num_attention_heads, model.config.num_hidden_layers
     per_query = 4 * heads * geometry_of(model).head_dim * layers
@@ -177,6 +177,24 @@ def test_recent_queries_are_the_newest_of_all_that_were_not_taken_back():
     assert torch.equal(recent.all(), told[[1, 1, 0], :, -QUERIES_REMEMBERED:])
 
 
+def test_older_queries_are_forgotten_while_newer_ones_come():
+    """But none that was not shown, and enough are left when the newest block is taken back."""
+    recent, told = RecentQueries(), torch.zeros(1, 1, 0, 2)
+    draw = torch.Generator().manual_seed(0)
+    for turn, new in enumerate([90, *[1] * 70, 9, 1, 20, *[1] * 50]):
+        queries = torch.randn(1, 1, new, 2, generator=draw)
+        recent.append(queries)
+        told = torch.cat([told, queries], 2)
+        held = recent.nbytes() // 8
+        assert held >= recent.unseen
+        if turn % 30 == 0:
+            recent.settle()
+        else:
+            assert held - new >= QUERIES_REMEMBERED
+            assert turn < 30 or held <= max(QUERIES_REMEMBERED, recent.unseen) + 8 + new
+        assert torch.equal(recent.all(), told[:, :, -recent.all().shape[2] :])
+
+
 @pytest.mark.parametrize("accepted", [0, 1, 3, 6])
 def test_a_draft_that_is_taken_back_counts_as_if_it_had_never_been(model, plan, accepted):
     """Full caches: the draft is read as a block, cut, and then partly refused."""
@@ -194,7 +212,7 @@ def test_a_draft_that_is_taken_back_counts_as_if_it_had_never_been(model, plan, 
             layer._make_room(layer.store, 1)
             counted, column = layer.store.state.unbind(-1)
             assert torch.equal(counted, layer.store.tail_first - column)
-            assert layer._prompt_columns == PROMPT
+            assert layer.judge.prompt_columns == PROMPT
 
 
 def test_a_cache_cropped_to_nothing_is_as_new(model, plan):
@@ -233,7 +251,7 @@ def test_a_failure_while_caches_shrink_leaves_no_half_counted_cache(model, tight
         with pytest.raises(Broken):
             cache.batch_repeat_interleave(4)
         with pytest.raises(KVBudgetError, match="broke off"):
-            model(tokens[:, :1].expand(4, -1), past_key_values=cache)
+            model(tokens[:, :1], past_key_values=cache)
 
 
 def test_copies_of_a_cache_share_the_weights_of_the_model(model, plan):
@@ -241,7 +259,7 @@ def test_copies_of_a_cache_share_the_weights_of_the_model(model, plan):
     with torch.inference_mode(), budgeted(model, plan, CriticalKV()) as cache:
         model(tokens, past_key_values=cache)
         layers = (cache.stack.layers[1], copy.deepcopy(cache).stack.layers[1])
-        ours, theirs = (layer._output_weight() for layer in layers)
+        ours, theirs = (layer.judge.output_weight() for layer in layers)
         assert ours.untyped_storage().data_ptr() == theirs.untyped_storage().data_ptr()
         weight = model.model.layers[1].self_attn.o_proj.weight
         assert ours.untyped_storage().data_ptr() == weight.untyped_storage().data_ptr()
@@ -266,7 +284,7 @@ def test_queries_of_refused_tokens_are_forgotten(model, plan):
     with torch.inference_mode(), budgeted(model, plan, ObservationWindow()) as cache:
         model(tokens[:, :PROMPT], past_key_values=cache)
         model(tokens[:, PROMPT:], past_key_values=cache)
-        drafts = [layer._recent.all()[:, :, -6:].clone() for layer in cache.stack.layers]
+        drafts = [layer.judge.recent.all()[:, :, -6:].clone() for layer in cache.stack.layers]
         cache.crop(-4)
         for layer, draft in zip(cache.stack.layers, drafts, strict=True):
-            assert torch.equal(layer._recent.all()[:, :, -2:], draft[:, :, :2])
+            assert torch.equal(layer.judge.recent.all()[:, :, -2:], draft[:, :, :2])

@@ -47,8 +47,7 @@ class Prefix:
         checked_for: Type, device, segments and head size of queries that it was found to suit.
 
     Raises:
-        TypeError: If `offsets` are not int64.
-        ValueError: If they do not start at 0, fall, or end beyond the rows.
+        ValueError: If `offsets` do not start at 0, fall, or end beyond the rows.
     """
 
     def __init__(self, keys: Tensor, values: Tensor, offsets: Tensor, positions: Tensor) -> None:

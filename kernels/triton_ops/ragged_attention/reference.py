@@ -80,20 +80,20 @@ class _Sight(NamedTuple):
     """Where consecutive queries stand and how far back they see."""
 
     at: int
-    count: int
+    queries: int
     window: int | None
-    first_seen: Tensor | None  # [pairs, count]
+    first_seen: Tensor | None  # [pairs, queries]
 
     def places(self, like: Tensor) -> Tensor:
-        """Position of each query, [count, 1]."""
-        end = self.at + self.count
+        """Position of each query, [queries, 1]."""
+        end = self.at + self.queries
         return torch.arange(self.at, end, dtype=like.dtype, device=like.device)[:, None]
 
     def hides_any(self, low: int, high: int) -> bool:
         """Whether some query may not see some position from `low` to `high`."""
         if high > self.at:
             return True
-        if self.window is not None and low <= self.at + self.count - 1 - self.window:
+        if self.window is not None and low <= self.at + self.queries - 1 - self.window:
             return True
         return self.first_seen is not None and low < int(self.first_seen.max())
 
@@ -110,40 +110,6 @@ class _Sight(NamedTuple):
     def distances(self, positions: Tensor) -> Tensor:
         """From each query to each key, never above 0 if it is seen; broadcasts likewise."""
         return (positions[..., None, :] - self.places(positions)).unsqueeze(-3)
-
-
-class _Rule(NamedTuple):
-    """How products become logits."""
-
-    group: int
-    factor: float
-    softcap: float | None
-    slopes: Tensor | None  # [pairs, group]
-
-    @property
-    def keeps_products(self) -> bool:
-        """Whether logits are the products themselves."""
-        return self.factor == 1.0 and self.softcap is None and self.slopes is None
-
-    def finish(
-        self, logits: Tensor, positions: Tensor, segments: int | slice, sight: _Sight
-    ) -> Tensor:
-        """Turn products, [pairs, group * new, tokens], into logits in place; say what is hidden."""
-        if self.factor != 1.0:
-            logits.mul_(self.factor)
-        if self.softcap is not None:
-            logits.div_(self.softcap).tanh_().mul_(self.softcap)
-        by_query = self.by_query(logits)
-        if self.slopes is not None:
-            slopes = self.slopes[segments][..., None, None].to(logits.dtype)
-            by_query.addcmul_(slopes, sight.distances(positions).to(logits.dtype))
-        hidden = sight.hidden(positions, segments)
-        by_query.masked_fill_(hidden, _HIDDEN)
-        return hidden
-
-    def by_query(self, rows: Tensor) -> Tensor:
-        """[pairs, group * new, tokens] as [pairs, group, new, tokens]."""
-        return rows.unflatten(-2, (self.group, -1))
 
 
 class _Tail(NamedTuple):
@@ -163,6 +129,51 @@ class _Tail(NamedTuple):
         end = self.first + self.tokens
         own = torch.arange(self.first, end, dtype=positions.dtype, device=positions.device)
         return torch.cat([positions, own.expand(*positions.shape[:-1], -1)], -1)
+
+
+class _Rule(NamedTuple):
+    """How products become logits."""
+
+    group: int
+    factor: float
+    softcap: float | None
+    slopes: Tensor | None  # [pairs, group]
+
+    @property
+    def keeps_products(self) -> bool:
+        """Whether logits are the products themselves."""
+        return self.factor == 1.0 and self.softcap is None and self.slopes is None
+
+    def finish(
+        self, logits: Tensor, run: Run, tail: _Tail, sight: _Sight, hides: bool
+    ) -> Tensor | None:
+        """Turn the products of a run and the tail into logits in place; say what is hidden.
+
+        Args:
+            logits: [segments, group * new, tokens], first those of the run.
+            run: Some segments.
+            tail: Of all segments.
+            sight: What the queries see.
+            hides: Whether anything is hidden from any of them.
+        """
+        if self.factor != 1.0:
+            logits.mul_(self.factor)
+        if self.softcap is not None:
+            logits.div_(self.softcap).tanh_().mul_(self.softcap)
+        if self.slopes is None and not hides:
+            return None
+        by_query, positions = self.by_query(logits), tail.behind(run.positions)
+        if self.slopes is not None:
+            slopes = self.slopes[run.segments][..., None, None].to(logits.dtype)
+            by_query.addcmul_(slopes, sight.distances(positions).to(logits.dtype))
+        hidden = sight.hidden(positions, run.segments)
+        by_query.masked_fill_(hidden, _HIDDEN)
+        return hidden
+
+    def by_query(self, rows: Tensor) -> Tensor:
+        """[pairs, group * new, tokens] as [pairs, group, new, tokens]."""
+        by_query: Tensor = rows.unflatten(-2, (self.group, -1))
+        return by_query
 
 
 class _Noted(NamedTuple):
@@ -201,7 +212,7 @@ def _attend(
     cut = (prefix.cut(x) for x in (rows, out, tail.keys, tail.values))
     for run, run_rows, run_out, tail_keys, tail_values in zip(prefix.runs, *cut, strict=True):
         multiply = torch.mm if run_rows.dim() == 2 else torch.bmm
-        tokens = run.values.shape[-2]
+        tokens, hidden = run.values.shape[-2], None
         width = tokens + tail_tokens
         joint = run_rows.new_empty(*run_rows.shape[:-1], width + sink_columns, dtype=exact)
         held, newer = joint.narrow(-1, 0, tokens), joint.narrow(-1, tokens, tail_tokens)
@@ -212,12 +223,12 @@ def _attend(
             held.copy_(multiply(run_rows, run.keys))
             newer.copy_(multiply(run_rows, tail_keys))
         if not plain:
-            logits, positions = joint.narrow(-1, 0, width), tail.behind(run.positions)
-            hidden = rule.finish(logits, positions, run.segments, sight)
+            logits = joint.narrow(-1, 0, width)
+            hidden = rule.finish(logits, run, tail, sight, hides)
         if sinks is not None:
             joint.narrow(-1, width, 1).copy_(sinks[run.segments])
         torch.softmax(joint, -1, out=joint)
-        if hides:
+        if hidden is not None:
             # a row that sees nothing shares itself out among what is hidden
             rule.by_query(logits).masked_fill_(hidden, 0.0)
         if noted is not None:

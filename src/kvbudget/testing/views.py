@@ -19,6 +19,7 @@ KINDS: dict[str, dict[str, Any]] = {
     " with a sliding window": {"window": 9},
     " with a soft cap": {"softcap": 3.0},
     " with learned sinks": {"sinks": torch.linspace(-1, 2, HEADS)},
+    " with linear biases": {"slopes": torch.linspace(0.02, 0.3, HEADS)},
     " whose last tokens were decoded": {"prompt_columns": 60},
     " with rotated keys": {"rotation": Rotation(torch.tensor([0.5, 0.02, 0.001]))},
     " whose output projection is unknown": {"output_weight": None},
@@ -144,7 +145,7 @@ def other_heads(view: LayerView) -> tuple[LayerView, Tensor]:
     """
     heads = torch.arange(HEADS).view(KV_HEADS, GROUP).flip(0).flatten()
     swapped = changed(view, lambda _, each: each.flip(1), PER_PLACE)
-    swapped = changed(swapped, lambda _, each: each[heads], ("sinks", "output_weight"))
+    swapped = changed(swapped, lambda _, each: each[heads], ("sinks", "slopes", "output_weight"))
     return replace(swapped, queries=view.queries[:, heads]), heads
 
 

@@ -125,6 +125,54 @@ def test_slicing_the_queries_changes_nothing(case, monkeypatch):
         torch.testing.assert_close(got, wanted)
 
 
+@pytest.mark.parametrize("new", [1, 3])
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {},
+        {"window": 6},
+        {"softcap": 0.5},
+        {"slopes": True},
+        {"sinks": True},
+        {"first_seen": torch.int32},
+        {"first_seen": torch.int64, "window": 6},
+    ],
+    ids=str,
+)
+def test_each_rule_by_itself_equals_dense_attention(case, rule, new):
+    for sizes in ([7, 3, 4, 9], [5, 5, 5, 5]):
+        call = case(sizes, group=2, new=new, tail_tokens=4, dtype=torch.float64, **rule)
+        assert_equals_dense(call, TOLERANCE[torch.float64])
+
+
+def test_a_window_may_hide_a_single_token(case):
+    call = case([9, 9], tail_tokens=2, gaps=0, window=10, dtype=torch.float64)
+    assert call.settings["seen_tokens"] == 11  # so position 0 is just out of reach
+    assert_equals_dense(call, TOLERANCE[torch.float64])
+
+
+def test_a_window_may_hide_part_of_a_tail_without_a_prefix(case):
+    call = case([0, 0], tail_tokens=6, gaps=0, window=3, dtype=torch.float64)
+    assert_equals_dense(call, TOLERANCE[torch.float64])
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_does_not_round_the_scaling(case, dtype):
+    call = case([3, 3], tail_tokens=0, head_dim=1, scaling=0.3, dtype=dtype)
+    queries, keys = call.tensors[:2]
+    queries.fill_(1.0)
+    keys[:6, 0] = torch.tensor([0.0, 3.0, 5.0]).repeat(2)
+    _, mass, _ = call.run(reference.ragged_attention)
+    np.testing.assert_allclose(mass.double().numpy(), dense(call)[1], rtol=0, atol=1e-6)
+
+
+def test_a_bound_of_one_sequence_does_not_depend_on_the_others(case):
+    call = case([9, 8, 9, 8], tail_tokens=2, gaps=0, dtype=torch.float64)
+    for bounds in ([[0], [5]], [[5], [0]], [[10], [0]], [[0], [0]]):
+        call.settings["first_seen"] = torch.tensor(bounds)
+        assert_equals_dense(call, TOLERANCE[torch.float64])
+
+
 @pytest.mark.parametrize("sinks", [False, True])
 @pytest.mark.parametrize("new", [1, 3])
 def test_a_query_that_sees_nothing_gets_zeros_and_no_mass(case, new, sinks):

@@ -1,0 +1,6 @@
+"""The zoo of tiny models for the tests of this folder."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))  # test folders are no packages

@@ -34,6 +34,10 @@ def solve_path(
         ValueError: If a count is below 1, a constraint couples caches or does not fit the model,
             the problem's risk is not the mean, or a problem comes with further arguments.
     """
+    if not isinstance(source, Profile | Problem):
+        raise TypeError(
+            f"`source` must be a Profile or a Problem, but got a {type(source).__name__}."
+        )
     if isinstance(source, Profile):
         source = Problem.from_profile(
             source,
@@ -47,6 +51,4 @@ def solve_path(
             "`context_tokens`, `batch_size` and `constraints` must be left out for a Problem,"
             " which has its own. Give them to Problem.from_profile."
         )
-    if not isinstance(source, Problem):
-        raise TypeError(f"`source` must be a Profile or a Problem, but got {source!r:.60}.")
     return Path.of(source)

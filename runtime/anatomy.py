@@ -31,7 +31,6 @@ class LayerAnatomy:
             KV head, where `cached.is_rewritten`.
         readers: Paths of attention modules that read the same cache.
         device: Where its keys and values are made.
-        calls: Attention calls that read this cache in one forward.
     """
 
     cached: CachedLayer
@@ -43,7 +42,6 @@ class LayerAnatomy:
     stored_heads: int
     readers: tuple[str, ...]
     device: torch.device
-    calls: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +70,13 @@ def anatomy_of(model: PreTrainedModel) -> Anatomy:
 
     Raises:
         UnsupportedModel: Its caches cannot be cut exactly; says which and why.
+        TypeError: It is no model of transformers, or is wrapped in something else.
     """
+    if not isinstance(model, PreTrainedModel):
+        raise TypeError(
+            f"`model` must be a PreTrainedModel of transformers, but got a "
+            f"{type(model).__name__}. Pass the model that it wraps or names."
+        )
     known = _KNOWN.setdefault(model, {})
     # a model may be moved or cast after it has been looked at
     now = (model.dtype, tuple(parameter.device for parameter in model.parameters()))
@@ -129,5 +133,4 @@ def _layer(seen: Sighting, paths: dict[int, str]) -> LayerAnatomy:
         stored_heads=stored,
         readers=tuple(paths[id(module)] for module in seen.readers),
         device=seen.keys.device,
-        calls=seen.calls,
     )

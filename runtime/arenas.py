@@ -19,7 +19,7 @@ class Arenas:
     """
 
     def __init__(self, room: Room) -> None:
-        self._room = room
+        self.room = room
         self._arenas: dict[int, Arena] = {}
         self._rows: tuple[int, ...] = ()
         self._tenants: set[int] = set()
@@ -37,11 +37,11 @@ class Arenas:
             KVBudgetError: They lie on another device than those of the layers they should be with.
         """
         self._tenants.add(layer)
-        place = next(at for at, share in enumerate(self._room.shares) if layer in share.layers)
+        place = next(at for at, share in enumerate(self.room.shares) if layer in share.layers)
         if place not in self._arenas:
             self._check_type(layer, keys, values)
-            shapes = self._room.plan.geometry.shapes
-            share = self._room.shares[place]
+            shapes = self.room.plan.geometry.shapes
+            share = self.room.shares[place]
             self._arenas[place] = Arena(share, shapes, keys, values, self._rows)
         arena = self._arenas[place]
         if (arena.keys.device, arena.keys.dtype) != (keys.device, keys.dtype):
@@ -66,7 +66,7 @@ class Arenas:
 
     def resize(self, room: Room, rows: Sequence[int], tenants: Mapping[int, Movable]) -> None:
         """The same for another budget, with memory of its size."""
-        self._room, self._rows = room, tuple(rows)
+        self.room, self._rows = room, tuple(rows)
         for place, arena in self._arenas.items():
             arena.resize(room.shares[place], self._rows, tenants)
 
@@ -75,7 +75,7 @@ class Arenas:
         return [block for arena in self._arenas.values() for block in (arena.keys, arena.values)]
 
     def _check_type(self, layer: int, keys: Tensor, values: Tensor) -> None:
-        dtype = self._room.plan.geometry.dtype
+        dtype = self.room.plan.geometry.dtype
         if max(keys.element_size(), values.element_size()) > DTYPE_BYTES[dtype]:
             raise WrongModel(
                 f"Layer {layer} brings {keys.dtype} keys and {values.dtype} values, but the plan "

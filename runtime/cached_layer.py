@@ -17,6 +17,7 @@ class CachedLayer:
         is_rewritten: Whether the model rewrites keys or values between cache and attention, so
             that all its heads have to hold the same tokens.
         has_own_logits: Whether the model adds a bias or a sink of its own to each query's logits.
+        calls: Attention calls that read these keys and values in one forward.
     """
 
     index: int
@@ -27,3 +28,4 @@ class CachedLayer:
     readers: int = 0
     is_rewritten: bool = False
     has_own_logits: bool = False
+    calls: int = 1

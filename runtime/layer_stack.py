@@ -142,6 +142,7 @@ class LayerStack:
         rows, room = self.rows, self._room
         fitted = rows == 0 or room.everything_fits(rows, self.seen_tokens)
         if batch > rows or (fitted and not room.everything_fits(batch, seen_tokens)):
+            room.capacities(0, batch, seen_tokens)  # refuses before anything is changed
             self._renew_division(batch, seen_tokens, fitted)
             for layer in self.layers:
                 layer.shrink_to(batch, seen_tokens)
@@ -211,11 +212,16 @@ class LayerStack:
         self._plan, self._room, self._laid_out = plan, room, None
         for layer in self.layers:
             layer.room = room
-        self._renew_division(rows, seen_tokens, True)
-        for layer in self.layers:
-            layer.shrink_to(rows, seen_tokens)
-        sizes = [layer.room_rows(rows, seen_tokens) for layer in self.layers] if rows else []
-        self._arenas.resize(room, sizes, self._stores())
+        self._arenas.room = room
+        try:
+            self._renew_division(rows, seen_tokens, True)
+            for layer in self.layers:
+                layer.shrink_to(rows, seen_tokens)
+            sizes = [layer.room_rows(rows, seen_tokens) for layer in self.layers] if rows else []
+            self._arenas.resize(room, sizes, self._stores())
+        except BaseException:
+            self.layers[0].is_pending = True  # neither the old plan holds nor the new one
+            raise
         self._laid_out = (rows, room.everything_fits(rows, seen_tokens)) if rows else None
 
     def records(self) -> list[LayerRecord]:
@@ -290,6 +296,7 @@ class LayerStack:
         if division is None or (not is_new and not division.waits):
             return
         division.forget()
+        self._laid_out = None
         fits = self._room.everything_fits(batch, seen_tokens)
         if division.waits and is_new and 0 < batch <= rows and not fits:
             division.divide_held(batch, seen_tokens)

@@ -44,7 +44,7 @@ def check_weighable(model: PreTrainedModel, heuristic: CacheHeuristic) -> None:
     """
     refuse_divided(model, "`measure_importance`")
     anatomy, name = anatomy_of(model), type(model).__name__
-    if any(layer.cached.is_rewritten or layer.calls > 1 for layer in anatomy.layers):
+    if any(layer.cached.is_rewritten or layer.cached.calls > 1 for layer in anatomy.layers):
         raise UnsupportedModel(
             f"A cache heuristic weighs the KV heads of one attention, but {name} has caches that "
             f"several heads or layers share. Use measure_profile."
@@ -60,6 +60,6 @@ def _several_readings(anatomy: Anatomy) -> str:
     """Why tokens cannot be run again over keys and values alone; empty if they can."""
     if anatomy.layout.keeps_states:
         return "its layers keep states besides keys and values"
-    if any(layer.calls > 1 for layer in anatomy.layers):
+    if any(layer.cached.calls > 1 for layer in anatomy.layers):
         return "several attentions read one cache"
     return ""

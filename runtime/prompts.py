@@ -1,6 +1,8 @@
 """Calibration prompts: texts or token ids in, checked token ids out."""
 
 from collections.abc import Sequence
+from operator import index as as_index
+from typing import cast
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -85,13 +87,26 @@ def _ids(prompt: Prompt, tokenizer: PreTrainedTokenizerBase | None) -> list[int]
             f"Put one prompt's tokens into a list of their own."
         )
     if not isinstance(prompt, str):
-        return [int(token) for token in prompt]
+        return _listed(prompt)
     if tokenizer is None:
         raise TypeError(
             "`prompts` must be token ids when there is no tokenizer, but got a text. "
             "Pass tokenizer=."
         )
     return [int(token) for token in tokenizer(prompt)["input_ids"]]
+
+
+def _listed(prompt: Sequence[int]) -> list[int]:
+    # a tokenizer that returns tensors gives one row
+    row = prompt[0] if getattr(prompt, "ndim", 1) == 2 and len(prompt) == 1 else prompt
+    try:
+        return [as_index(token) for token in cast(Sequence[int], row)]
+    except TypeError as error:
+        raise TypeError(
+            f"Every prompt must be a text or one list of token ids, but got a "
+            f'{type(prompt).__name__} of other things. Pass tokenizer(text)["input_ids"], or a '
+            f"text; of a chat, the one that tokenizer.apply_chat_template returns."
+        ) from error
 
 
 def _check(index: int, ids: list[int], vocabulary: int) -> None:

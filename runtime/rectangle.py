@@ -38,6 +38,9 @@ def rectangle_attention(
 
 
 def _attend(call: AttentionCall, tokens: PaddedTokens, window: int | None, rows: slice) -> Tensor:
+    sinks = call.rules.sinks
+    if sinks is not None and sinks.dim() == 4:
+        sinks = sinks[:, :, rows]
     part = replace(
         call,
         queries=call.queries[:, :, rows],
@@ -45,6 +48,7 @@ def _attend(call: AttentionCall, tokens: PaddedTokens, window: int | None, rows:
         values=tokens.values,
         mask=_mask(call, tokens, window, rows),
         bias=None,
+        rules=replace(call.rules, sinks=sinks),
     )
     return dense_attention(part)
 

@@ -23,6 +23,7 @@ class RewrittenJudge(Judge):
     """
 
     _made: tuple[Tensor, Tensor] | None = None
+    _scores: Tensor | None = None
 
     @contextmanager
     def judging_by(self, call: AttentionCall) -> Iterator[None]:
@@ -31,7 +32,7 @@ class RewrittenJudge(Judge):
         try:
             yield
         finally:
-            self._made = None
+            self._made = self._scores = None
 
     def meet(self, call: AttentionCall) -> None:
         """Take note of a prompt's queries, and of how many heads were made."""
@@ -48,12 +49,12 @@ class RewrittenJudge(Judge):
         """What stays, the same in all heads, [batch, 1, tokens]."""
         if bool((held_tokens(reach) <= capacities).all()):
             return reach
-        return select(self._scores, reach, capacities)
+        return select(self._scored(), reach, capacities)
 
     def state(self, view: LayerView) -> Tensor:
         """The heuristic's memory of all heads side by side, and the score behind it."""
         memory = view.known_state(self.memory).transpose(1, 2).flatten(2)[:, None]
-        return torch.cat([memory, self._scores[..., None]], -1)
+        return torch.cat([memory, self._scored()[..., None]], -1)
 
     def _view(self, tokens: PaddedTokens, next_column: int) -> LayerView:
         keys, values = self._seen()
@@ -69,6 +70,10 @@ class RewrittenJudge(Judge):
         )
         view = super()._view(made, next_column)
         return view if self.memory else replace(view, state=None)
+
+    def _scored(self) -> Tensor:
+        assert self._scores is not None, "tokens are scored when they are shown"
+        return self._scores
 
     def _seen(self) -> tuple[Tensor, Tensor]:
         assert self._made is not None, "rewritten tokens are judged while they attend"

@@ -29,6 +29,7 @@ class RewrittenLayer(RectangleLayer):
         """Forget everything."""
         super().reset()
         self._shown: PaddedTokens | None = None
+        self._calls_left = 0
 
     def show(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """What the model gets to see of tokens just admitted: all that is held, and them behind.
@@ -37,6 +38,7 @@ class RewrittenLayer(RectangleLayer):
             keys: Of the new tokens, [batch, 1, new, dim].
             values: Of the new tokens, [batch, 1, new, dim].
         """
+        self._calls_left = self.cached.calls
         if self.reads_prompt:
             real = torch.ones(len(keys), keys.shape[2], dtype=torch.bool, device=keys.device)
             self._shown = block_tokens(keys, values, 0, real, 0)
@@ -67,6 +69,12 @@ class RewrittenLayer(RectangleLayer):
         with self.judge.judging_by(call):
             super().absorb_prompt(replace(call, keys=shown.keys, values=shown.values))
 
+    def let_go(self) -> None:
+        """Forget what the model was shown, once it has attended as often as it does."""
+        self._calls_left -= 1
+        if self._calls_left <= 0:
+            self._shown = None
+
     def _what_was_shown(self) -> PaddedTokens:
         assert self._shown is not None, "the model was shown what is held"
         return self._shown
@@ -78,8 +86,11 @@ class RewrittenLayer(RectangleLayer):
         return new <= store.free_tail
 
     def _tail_behind(self, capacities: Tensor, reach: Tensor) -> int:
-        held = torch.minimum(held_tokens(reach), capacities)
-        return tail_slots(capacities, held, 1)
+        held = held_tokens(reach)
+        slots = tail_slots(capacities, torch.minimum(held, capacities), 1)
+        slack = int((capacities - held).min())
+        # nothing goes for the sake of free slots alone
+        return slots if slack < 0 else min(slots, slack)
 
     def _evict(
         self, store: RaggedStore, tokens: PaddedTokens, reach: Tensor, room: Tensor, tail: int
@@ -90,7 +101,8 @@ class RewrittenLayer(RectangleLayer):
         keep = reach
         if bool((held_tokens(reach) > room).any()):
             keep = select(scores, reach, room)
-        store.merge(keep, tokens.state, tail)
+        # what has attended since is still the newest if it has to be cut once more
+        store.merge(keep, torch.cat([tokens.state[..., :-1], scores[..., None]], -1), tail)
         self._draft = (0, 0)
 
 

@@ -61,9 +61,9 @@ class Room:
             return torch.full((1, kv_heads), shared)
         if batch > self.plan.batch_size:
             raise InfeasibleBudget(
-                f"The plan holds {self.plan.batch_size} sequence(s) beyond {shared} tokens, but "
-                f"the input has {batch} rows (beams and returned sequences count as rows). "
-                f"Allocate with batch_size={batch}."
+                f"The plan is for {self.plan.batch_size} row(s), but the input has {batch} (beams "
+                f"and returned sequences count), which fit only up to {shared} tokens. Allocate "
+                f"with batch_size={batch}."
             )
         return torch.tensor(self.plan.capacity_tokens[layer, :kv_heads])[None]
 

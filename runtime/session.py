@@ -81,14 +81,13 @@ def budgeted(
             adaptation is none, for example a class instead of an instance.
         ValueError: The plan was made with limits that an adaptation would not keep.
     """
-    if not isinstance(model, PreTrainedModel):
-        raise TypeError(
-            f"`model` must be a PreTrainedModel of transformers, but got a "
-            f"{type(model).__name__}. Pass the model that it wraps or names."
-        )
+    geometry = geometry_of(model)
     if not isinstance(plan, Plan):
-        raise TypeError(f"`plan` must be a Plan, but got {plan!r:.80}. Read one with Plan.load.")
-    check_same_model(plan, geometry_of(model))
+        raise TypeError(
+            f"`plan` must be a Plan, but got a {type(plan).__name__}. Make one with allocate, or "
+            f"read one with Plan.load."
+        )
+    check_same_model(plan, geometry)
     remedy = "Pass one: budgeted(model, plan, heuristics.ObservationWindow())."
     chosen = named_heuristic(plan, remedy) if heuristic is None else heuristic
     heuristics.check_kind(chosen, TokenHeuristic)

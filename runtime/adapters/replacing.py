@@ -47,4 +47,6 @@ def adapters_removed(model: nn.Module) -> None:
     """Put the modules back that adapters stand in for."""
     for path, module in list(model.named_modules()):
         if isinstance(module, Adapter):
+            # somebody may have switched the whole model meanwhile
+            module.original.training = module.training
             model.set_submodule(path, module.original)

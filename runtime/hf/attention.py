@@ -16,7 +16,7 @@ from .handoff import Arrival, TaggingLayer, take_over
 _HARMLESS = frozenset(
     "is_causal position_ids use_cache output_attentions output_hidden_states output_router_logits "
     "cache_position num_items_in_batch layer_idx is_first_iteration logits_to_keep return_dict "
-    "token_type_ids inputs_embeds".split()
+    "token_type_ids inputs_embeds tokenizer assistant_tokenizer".split()
 )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Hashable, Mapping, Sequence
 from copy import copy
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -84,7 +85,8 @@ class BudgetedCache(Cache):
     def batch_repeat_interleave(self, repeats: int) -> None:
         """Repeat every row of the batch, within the budget."""
         self.stack.shrink_to(self.stack.rows * repeats, self.get_seq_length())
-        super().batch_repeat_interleave(repeats)
+        rows = torch.arange(self.stack.rows).repeat_interleave(repeats)
+        self._follow(rows)
 
     def reorder_cache(self, beam_idx: torch.LongTensor) -> None:
         """Follow the beams, within the budget."""
@@ -93,8 +95,14 @@ class BudgetedCache(Cache):
 
     def batch_select_indices(self, indices: Tensor) -> None:
         """Keep these rows of the batch, within the budget."""
-        self.stack.follow(indices)
-        super().batch_select_indices(indices)
+        rows = indices.nonzero().flatten() if indices.dtype == torch.bool else indices
+        self.stack.follow(rows)
+        self._follow(rows)
+
+    def _follow(self, rows: Tensor) -> None:
+        # every kind of layer can reorder its rows, but those with states alone nothing else
+        if self.stack.rows:
+            super().reorder_cache(cast(torch.LongTensor, rows))
 
     @property
     def plan(self) -> Plan:
@@ -278,10 +286,13 @@ class BudgetedCache(Cache):
         Raises:
             ValueError: There are none, or in another number of rows.
         """
+        if not new and not self.get_seq_length():
+            raise ValueError("The prompt must hold at least one token, but is empty.")
         if not new:
             raise ValueError(
-                "The input must hold at least one token, but got none: a prompt that was read "
-                "already needs new tokens behind it, or cache.reset() first."
+                f"The input must hold at least one token beyond the {self.get_seq_length()} that "
+                f"the cache has read. Pass the whole conversation with the new tokens at its end, "
+                f"or call cache.reset() first."
             )
         if rows != self.stack.rows and self.stack.rows:
             raise ValueError(

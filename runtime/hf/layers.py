@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from kvbudget.allocator import UnsupportedModel
+from kvbudget.allocator import UnsupportedModel, WrongModel
 
 from ..attention_call import AttentionCall
 from ..budgeted_layer import BudgetedLayer
@@ -30,8 +30,23 @@ class BudgetedCacheLayer(TaggingLayer):
                 f"Layer {self.number} brings {keys.shape[1]} KV heads of size {keys.shape[3]}, but "
                 f"the plan was made for {geometry}."
             )
+        self._check_types(keys, values)
         self.layer.admit(keys, values)
         return keys, values
+
+    def _check_types(self, keys: Tensor, values: Tensor) -> None:
+        store = self.layer.store
+        if keys.dtype != values.dtype:
+            raise WrongModel(
+                f"Layer {self.number} brings {keys.dtype} keys and {values.dtype} values, but both "
+                f"must have one type. Leave torch.autocast, and load the model with dtype= instead."
+            )
+        if store is not None and store.keys.dtype != keys.dtype:
+            raise WrongModel(
+                f"Layer {self.number} brings {keys.dtype} keys now, but the cache holds "
+                f"{store.keys.dtype}. Call cache.reset() and take a plan of the new type, from "
+                f"profile.with_dtype."
+            )
 
     def attend(self, call: AttentionCall) -> Tensor:
         """Dense attention for the prompt, which is then cut; ragged attention afterwards."""
@@ -107,10 +122,12 @@ class RewrittenCacheLayer(BudgetedCacheLayer):
     def attend_rewritten(self, call: AttentionCall) -> Tensor:
         """Dense attention over what the model made of the tokens that it was shown."""
         if not self.layer.reads_prompt:
-            return self.layer.attend(call)
-        output = ordinary_attention(call)
-        if self.layer.is_pending:
-            self.layer.absorb_prompt(call)
+            output = self.layer.attend(call)
+        else:
+            output = ordinary_attention(call)
+            if self.layer.is_pending:
+                self.layer.absorb_prompt(call)
+        self.layer.let_go()
         return output
 
 

@@ -53,6 +53,7 @@ class Sighting:
             readers=len(self.readers),
             is_rewritten=self.is_rewritten,
             has_own_logits=self.call.has_own_logits,
+            calls=self.calls,
         )
 
 
@@ -138,7 +139,9 @@ def _read(model: PreTrainedModel, layout: Layout, device: torch.device) -> list[
     reason = _on_its_own(model)
     layers = layout.layers(lambda cached: _probing(cached, reason))
     ids = torch.ones(1, _PROBE_TOKENS, dtype=torch.long, device=device)
-    with torch.inference_mode(False), torch.no_grad(), attention_switched(model):
+    # what is compiled does not show the tensors that it hands on
+    eagerly = torch.compiler.set_stance("force_eager")
+    with eagerly, torch.inference_mode(False), torch.no_grad(), attention_switched(model):
         model(input_ids=ids, past_key_values=Cache(layers), use_cache=True)
         refuse_stranded(reason)
     sightings = [each.sighting for each in layers if isinstance(each, _ProbingLayer)]

@@ -126,15 +126,6 @@ def _padding_shows(model: PreTrainedModel) -> bool:
     return float((ones - others).abs().max()) > TOLERANCE
 
 
-def _refused(name: str, model: PreTrainedModel, error: UnsupportedModel) -> Finding:
-    said = str(error).removeprefix(f"{name} is not supported. ")
-    keeps_none = "keeps no keys and values" in said
-    if reads_text(model):
-        assert keeps_none is not stores_keys(model), f"{name}: whether it keeps keys? {error}"
-    verdict = Verdict.UNTOUCHED if keeps_none else Verdict.REFUSED
-    return Finding(name, verdict, kinds_of(model), reason=said)
-
-
 def _difference(reading: Reading, geometry: Geometry) -> float:
     """Largest difference from both oracles, in the unit of `TOLERANCE`."""
     plain = reading.through(DynamicCache(config=reading.model.config.get_text_config(decoder=True)))

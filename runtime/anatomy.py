@@ -11,6 +11,7 @@ from kvbudget.allocator import UnsupportedModel
 
 from .cached_layer import CachedLayer
 from .devices import input_device
+from .evaluating import evaluating
 from .head_split import HeadSplit
 from .hf import Layout, Sighting, probe
 from .tensor_parallel import check_divisible, head_split
@@ -23,24 +24,18 @@ class LayerAnatomy:
     Args:
         cached: Its place and what it can reach back to.
         path: Its attention module, as a path inside the model.
-        heads: Query heads.
-        kv_heads: KV heads that are stored and can be cut one by one.
+        kv_heads: KV heads that can be cut one by one: one, of all that are stored, where the model
+            rewrites them.
         head_dim: Elements of one key in one of them.
         value_dim: Elements of one value in one of them.
-        stored_heads: KV heads of the tensors that the model stores; they are cut together, as one
-            KV head, where `cached.is_rewritten`.
-        readers: Paths of attention modules that read the same cache.
         device: Where its keys and values are made.
     """
 
     cached: CachedLayer
     path: str
-    heads: int
     kv_heads: int
     head_dim: int
     value_dim: int
-    stored_heads: int
-    readers: tuple[str, ...]
     device: torch.device
 
 
@@ -104,13 +99,8 @@ def _probed(model: PreTrainedModel) -> Anatomy:
         )
     check_divisible(model)
     paths = {id(module): path for path, module in model.named_modules()}
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
+    with evaluating(model):
         layout, seen = probe(model, input_device(model))
-    finally:
-        for module in training:
-            module.training = True
     first = seen[0].keys
     assert first is not None, "a layer that was seen has keys"
     layers = tuple(_layer(each, paths) for each in seen)
@@ -126,11 +116,8 @@ def _layer(seen: Sighting, paths: dict[int, str]) -> LayerAnatomy:
     return LayerAnatomy(
         cached=seen.cached,
         path=paths[id(seen.call.module)],
-        heads=seen.call.queries.shape[1],
         kv_heads=stored // together,
         head_dim=head_dim * together,
         value_dim=value_dim * together,
-        stored_heads=stored,
-        readers=tuple(paths[id(module)] for module in seen.readers),
         device=seen.keys.device,
     )

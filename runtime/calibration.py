@@ -24,13 +24,13 @@ from kvbudget.heuristics.measures import Divergence, Measure
 
 from .checkpoint import Checkpoint, Told, heard, told
 from .distributed import Ranks
+from .evaluating import evaluating
 from .gradients import LABEL_SAMPLES
 from .measurable import check_measurable
 from .prompt_losses import PromptLosses, SplitPrompt
 from .prompts import Prompt, future_length, prompt_ids
 from .session import geometry_of
 from .stored_numbers import stored_numbers
-from .watching import evaluating
 
 Floats = NDArray[np.float64]
 NUMBERS_HASHED = 64

@@ -13,10 +13,10 @@ from kvbudget.allocator.settings import call_text
 from kvbudget.allocator.solvers import Hull
 from kvbudget.heuristics import TokenHeuristic, check_kind, measures, name_of, settings_of
 
+from .evaluating import evaluating
 from .plan_trial import LEAST_FUTURE_TOKENS, PlanTrial, trial_plan
 from .prompts import Prompt, future_length, prompt_ids
 from .session import check_same_model, geometry_of, named_heuristic
-from .watching import evaluating
 
 PLANS = 60
 KEPT = (0.05, 0.6)

@@ -24,11 +24,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from kvbudget.allocator import Geometry
 from kvbudget.heuristics import SinkRecent
 
+from .evaluating import evaluating
 from .eviction import RECENT_TOKENS, SINK_TOKENS
 from .plan_trial import PlanTrial, trial_plan
 from .prompts import Prompt, prompt_ids
 from .session import geometry_of
-from .watching import evaluating
 
 Floats = NDArray[np.float64]
 Members = NDArray[np.bool_]

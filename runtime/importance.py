@@ -20,12 +20,13 @@ from kvbudget.heuristics import (
     checked_probe,
 )
 
+from .evaluating import evaluating
 from .gradients import output_gradients
 from .measurable import check_weighable
 from .prompts import Prompt, prompt_ids, vocabulary_of
 from .replay import FullContext, Replay
 from .session import geometry_of
-from .watching import LayerSight, evaluating, watch_prompt
+from .watching import LayerSight, watch_prompt
 
 Floats = NDArray[np.float64]
 

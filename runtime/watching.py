@@ -148,15 +148,3 @@ def _layer_path(attention: str) -> str:
     parts = attention.split(".")
     numbered = [place for place, part in enumerate(parts[:-1]) if part.isdigit()]
     return ".".join(parts[: numbered[-1] + 1] if numbered else parts[:-1])
-
-
-@contextmanager
-def evaluating(model: PreTrainedModel) -> Iterator[None]:
-    """Switch dropout off, and back on afterwards if it was on."""
-    training = [module for module in model.modules() if module.training]
-    model.train(False)
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache
 
@@ -32,7 +32,7 @@ class Sighting:
         values: Values that it stored, [1, kv_heads, tokens, value_dim].
         call: Its attention call, the last if there are several.
         calls: How many there are, those of other modules that read its keys and values included.
-        readers: Attention modules that read the same keys and values after it.
+        readers: How many other attentions read the same keys and values after it.
         is_rewritten: Whether the attention got other keys or values than were stored.
     """
 
@@ -41,7 +41,7 @@ class Sighting:
     values: Tensor | None = None
     call: AttentionCall | None = None
     calls: int = 0
-    readers: tuple[nn.Module, ...] = ()
+    readers: int = 0
     is_rewritten: bool = False
 
     @property
@@ -50,7 +50,7 @@ class Sighting:
         assert self.call is not None, "a layer that was seen has attended"
         return replace(
             self.cached,
-            readers=len(self.readers),
+            readers=self.readers,
             is_rewritten=self.is_rewritten,
             has_own_logits=self.call.has_own_logits,
             calls=self.calls,
@@ -83,7 +83,7 @@ class _ProbingLayer(TaggingLayer):
 
     def attend_again(self, call: AttentionCall) -> Tensor:
         """Note who reads."""
-        self.sighting.readers = (*self.sighting.readers, call.module)
+        self.sighting.readers += 1
         self.sighting.calls += 1
         return ordinary_attention(call)
 

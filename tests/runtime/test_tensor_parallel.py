@@ -193,7 +193,7 @@ def folder(tmp_path_factory):
 @pytest.fixture
 def told(folder):
     """What each of the two processes told."""
-    return [torch.load(folder / f"told{rank}.pt") for rank in (0, 1)]
+    return [torch.load(folder / f"told{rank}.pt", weights_only=True) for rank in (0, 1)]
 
 
 @pytest.mark.slow

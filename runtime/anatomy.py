@@ -24,6 +24,7 @@ class LayerAnatomy:
     Args:
         cached: Its place and what it can reach back to.
         path: Its attention module, as a path inside the model.
+        heads: Query heads.
         kv_heads: KV heads that can be cut one by one: one, of all that are stored, where the model
             rewrites them.
         head_dim: Elements of one key in one of them.
@@ -33,6 +34,7 @@ class LayerAnatomy:
 
     cached: CachedLayer
     path: str
+    heads: int
     kv_heads: int
     head_dim: int
     value_dim: int
@@ -116,6 +118,7 @@ def _layer(seen: Sighting, paths: dict[int, str]) -> LayerAnatomy:
     return LayerAnatomy(
         cached=seen.cached,
         path=paths[id(seen.call.module)],
+        heads=seen.call.queries.shape[1],
         kv_heads=stored // together,
         head_dim=head_dim * together,
         value_dim=value_dim * together,

@@ -10,13 +10,14 @@ import torch
 import transformers
 from kinds import kinds_of, reads_text, sees_pictures, stores_keys
 from own_attention import Held, Hiding, KeepingCache, attention_read
+from plans import plan_of
 from reading import PAD, PROMPT, ROWS, TOTAL, Reading
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 from zoo import build
 from zoo_fields import BROKEN
 
-from kvbudget.allocator import Certificate, Geometry, Plan, UnsupportedModel
+from kvbudget.allocator import Geometry, UnsupportedModel
 from kvbudget.heuristics import ObservationWindow
 from kvbudget.runtime import budgeted, geometry_of
 from kvbudget.runtime.anatomy import anatomy_of
@@ -148,7 +149,8 @@ def _furthest(ones: list[Tensor], others: list[Tensor]) -> float:
 def _kept(reading: Reading, geometry: Geometry) -> list[Tensor]:
     """Logits under a plan that keeps everything."""
     most = np.array(geometry.most_tokens(TOTAL))[:, None]
-    with budgeted(reading.model, _plan(geometry, most), ObservationWindow()) as cache:
+    plan = plan_of(geometry, most, TOTAL, ROWS)
+    with budgeted(reading.model, plan, ObservationWindow()) as cache:
         return reading.through(cache)
 
 
@@ -156,7 +158,7 @@ def _evicted(reading: Reading, geometry: Geometry) -> tuple[list[Tensor], list[H
     """Logits under a plan of uneven caches, and what every layer held at every block."""
     drawn = np.random.default_rng(0).integers(FEWEST, MOST, (geometry.layers, geometry.kv_heads))
     most = np.array(geometry.most_tokens(TOTAL))[:, None]
-    plan = _plan(geometry, np.minimum(drawn, most))
+    plan = plan_of(geometry, np.minimum(drawn, most), TOTAL, ROWS)
     numbers = [each.number for each in anatomy_of(reading.model).layout.cached]
     seen: list[Held] = [{}]
     with budgeted(reading.model, plan, ObservationWindow(window=8, kernel=3)) as cache:
@@ -184,19 +186,3 @@ def _hidden(reading: Reading, held: list[Held]) -> list[Tensor]:
             with Hiding(cache, columns, end - first):
                 logits.append(reading.forward(first, end, cache))
     return logits
-
-
-def _plan(geometry: Geometry, capacity: np.ndarray) -> Plan:
-    capacity = np.where(geometry.present, capacity, 0)
-    return Plan(
-        capacity_tokens=capacity,
-        context_tokens=TOTAL,
-        batch_size=ROWS,
-        budget_bytes=int((capacity * geometry.token_bytes).sum()) * ROWS,
-        certificate=Certificate("by hand", "FEASIBLE", 1.0, 0.0, 1.0),
-        geometry=geometry,
-        model="tiny",
-        heuristic="observation_window",
-        heuristic_settings=(),
-        measure="none",
-    )

@@ -5,31 +5,15 @@ import gc
 import numpy as np
 import pytest
 import torch
+from plans import plan_of
 from transformers import DynamicCache
 from zoo import build
 
-from kvbudget.allocator import Certificate, InfeasibleBudget, KVBudgetError, Plan
+from kvbudget.allocator import InfeasibleBudget, KVBudgetError
 from kvbudget.heuristics import ObservationWindow
 from kvbudget.runtime import Global, budgeted, geometry_of
 
 HEURISTIC = ObservationWindow(window=8, kernel=3)
-
-
-def plan_of(geometry, capacity, context=2000, batch=1):
-    """A plan with so many tokens in every cache, or with these capacities."""
-    tokens = np.broadcast_to(capacity, (geometry.layers, geometry.kv_heads)) * geometry.present
-    return Plan(
-        capacity_tokens=tokens,
-        context_tokens=context,
-        batch_size=batch,
-        budget_bytes=int((tokens * geometry.token_bytes).sum()) * batch,
-        certificate=Certificate("by hand", "FEASIBLE", 1.0, 0.0, 1.0),
-        geometry=geometry,
-        model="tiny",
-        heuristic="observation_window",
-        heuristic_settings=(),
-        measure="none",
-    )
 
 
 def uneven(geometry, seed):

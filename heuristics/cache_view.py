@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from .attention import TOKENS_PER_CHUNK, chunks, masked_softmax
+from kvbudget.kernels.attention import TOKENS_PER_CHUNK, chunks, masked_softmax
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from .attention import attention_logits, chunks, linear_bias, visible
+from kvbudget.kernels import Future, LevelStates, level_softmax
+from kvbudget.kernels.attention import chunks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -134,86 +135,28 @@ class CutView:
         Args:
             chunk: Future queries treated at a time.
         """
+        future = Future(self.future_keys, self.future_values, self.query_positions)
         for rows in chunks(self.future, chunk):
-            states = list(self._states(rows))
-            full = states[-1]
-            levels = states[: self.levels]
-            kept = torch.stack([state.share_of(full) for state in levels], dim=-1)
-            delta = torch.stack([state.output() - full.output() for state in levels], dim=-2)
-            yield Cut(rows, kept.flatten(0, 1), delta.flatten(0, 1))
-
-    def _states(self, rows: slice) -> Iterator[_Softmax]:
-        """Running softmax at each level, and last with the whole context."""
-        state = self._empty(rows)
-        state = self._extended(
-            state, rows, self.future_keys, self.future_values, self.query_positions
-        )
-        for start, stop in pairwise((0, *self.kept_tokens, self.context)):
-            if stop > start:
-                part = slice(start, stop)
-                state = self._extended(
-                    state, rows, self.keys[:, part], self.values[:, part], self.positions[:, part]
-                )
-            yield state
-
-    def _empty(self, rows: slice) -> _Softmax:
-        """State before any key: nothing, or the learned sink, which has no value."""
-        shape = (self.keys.shape[0], self.group, rows.stop - rows.start)
-        device = self.queries.device
-        output = torch.zeros(*shape, self.values.shape[-1], device=device)
-        if self.sinks is None:
-            lowest = torch.finfo(torch.float32).min
-            return _Softmax(
-                torch.full(shape, lowest, device=device), torch.zeros(shape, device=device), output
+            states = level_softmax(
+                self.queries[:, rows],
+                self.query_positions[rows],
+                self.keys,
+                self.values,
+                self.positions,
+                future,
+                (*self.kept_tokens, self.context),
+                scaling=self.scaling,
+                window=self.window,
+                softcap=self.softcap,
+                sinks=self.sinks,
+                slopes=self.slopes,
             )
-        sinks = self.sinks.float().view(*shape[:2], 1).expand(shape)
-        return _Softmax(sinks, torch.ones(shape, device=device), output)
-
-    def _extended(
-        self, state: _Softmax, rows: slice, keys: Tensor, values: Tensor, positions: Tensor
-    ) -> _Softmax:
-        kv_heads, tokens, head_dim = keys.shape
-        queries = self.queries[:, rows].reshape(kv_heads, -1, head_dim)
-        logits = attention_logits(queries, keys, scaling=self.scaling, softcap=self.softcap).view(
-            kv_heads, self.group, -1, tokens
-        )
-        if self.slopes is not None:
-            slopes = self.slopes.view(kv_heads, self.group)
-            logits += linear_bias(slopes, positions, self.query_positions[rows])
-        seen = visible(positions, self.query_positions[rows], self.window)
-        if seen.dim() == 3:  # positions of the context differ between KV heads
-            seen = seen.unsqueeze(1)
-        return state.extended(logits.masked_fill_(~seen, -torch.inf), values.float())
+            yield _compared(rows, states)
 
 
-class _Softmax(NamedTuple):
-    """A softmax over the keys met so far, [kv_heads, group, rows].
-
-    Attributes:
-        highest: Largest logit so far.
-        mass: Sum of exp(logit - highest).
-        output: Sum of exp(logit - highest) times value, [kv_heads, group, rows, value_dim].
-    """
-
-    highest: Tensor
-    mass: Tensor
-    output_sum: Tensor
-
-    def extended(self, logits: Tensor, values: Tensor) -> _Softmax:
-        """Add keys: logits [kv_heads, group, rows, tokens] with values [kv_heads, tokens, dim]."""
-        highest = torch.maximum(self.highest, logits.amax(dim=-1))
-        shares = logits.sub_(highest.unsqueeze(-1)).exp_()
-        shrink = (self.highest - highest).exp()
-        mass = self.mass * shrink + shares.sum(dim=-1)
-        added = (shares.flatten(1, 2) @ values).view_as(self.output_sum)
-        return _Softmax(highest, mass, self.output_sum * shrink.unsqueeze(-1) + added)
-
-    def share_of(self, full: _Softmax) -> Tensor:
-        """Part of the full attention that these keys have, in [0, 1]."""
-        mass = self.mass * (self.highest - full.highest).exp()
-        return (mass / full.mass).clamp_max(1.0)
-
-    def output(self) -> Tensor:
-        """Attention output over these keys alone; 0 if there is none."""
-        tiny = torch.finfo(torch.float32).tiny
-        return self.output_sum / self.mass.clamp_min(tiny).unsqueeze(-1)
+def _compared(rows: slice, states: LevelStates) -> Cut:
+    """All levels but the last, which keeps everything, with the last."""
+    highest, mass, output = states
+    share = mass * (highest - highest[..., -1:]).exp() / mass[..., -1:]
+    delta = output[..., :-1, :] - output[..., -1:, :]
+    return Cut(rows, share[..., :-1].clamp_max(1.0).flatten(0, 1), delta.flatten(0, 1))

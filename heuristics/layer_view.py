@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from .attention import attention_logits, chunks, linear_bias, masked_softmax, visible
+from kvbudget.kernels import attention_sums
+from kvbudget.kernels.attention import (
+    attention_logits,
+    chunks,
+    linear_bias,
+    masked_softmax,
+    visible,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -120,20 +127,16 @@ class LayerView:
             Mean attention, [batch, kv_heads, tokens], float32; 0 if there was no query at all.
         """
         rows = self._last(window)
-        mass = self.probabilities(rows).mean(dim=2).sum(dim=2)
-        num_queries = self.seen(rows).any(dim=-1).sum(dim=-1, keepdim=True)
-        return mass / num_queries.clamp_min(1)
+        mass = self._received(rows)
+        return mass / self._seeing(rows).clamp_min(1) if mass.numel() else mass
 
-    def total_attention(self, chunk: int = QUERIES_PER_CHUNK) -> Tensor:
+    def total_attention(self) -> Tensor:
         """Attention each token received from all ``queries``, summed over queries.
 
         Returns:
             Accumulated attention, [batch, kv_heads, tokens], float32.
         """
-        total = torch.zeros(self.valid.shape, dtype=torch.float32, device=self.keys.device)
-        for _, probabilities in self.attention_chunks(chunk):
-            total += probabilities.mean(dim=2).sum(dim=2)
-        return total
+        return self._received(slice(0, self.new))
 
     def attention_chunks(self, chunk: int = QUERIES_PER_CHUNK) -> Iterator[tuple[slice, Tensor]]:
         """Attention of all ``queries``, some at a time, so that memory is linear in tokens.
@@ -267,6 +270,35 @@ class LayerView:
         """
         grouped: Tensor = per_head.unflatten(1, (self.keys.shape[1], self.group))
         return grouped.mean(dim=2)
+
+    def _received(self, rows: slice) -> Tensor:
+        """Attention from some of the queries, summed, [batch, kv_heads, tokens], float32."""
+        return attention_sums(
+            self.queries[:, :, rows],
+            self.keys,
+            self.valid,
+            self.positions,
+            self.query_positions[rows],
+            scaling=self.scaling,
+            window=self.window,
+            softcap=self.softcap,
+            sinks=self.sinks,
+            slopes=self.slopes,
+        )
+
+    def _seeing(self, rows: slice) -> Tensor:
+        """How many of these queries see any token, [batch, kv_heads, 1], int64."""
+        at, empty = self.query_positions[rows], ~self.valid
+        limits = torch.iinfo(torch.int64)
+        if self.window is None:
+            oldest = self.positions.masked_fill(empty, limits.max).amin(-1, keepdim=True)
+            return (oldest <= at).sum(-1, keepdim=True)
+        # positions rise where valid, so this is the newest token up to each place
+        newest = self.positions.masked_fill(empty, limits.min).cummax(-1).values
+        at = at.expand(*newest.shape[:2], -1).contiguous()
+        up_to = torch.searchsorted(newest, at, right=True)
+        too_old = torch.searchsorted(newest, at - self.window, right=True)
+        return (up_to > too_old).sum(-1, keepdim=True)
 
     def _grouped_sinks(self) -> Tensor | None:
         if self.sinks is None:

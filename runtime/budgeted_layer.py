@@ -1,23 +1,33 @@
 """One layer's cache inside its budget: prefill, decode, and eviction between them."""
 
 from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from kvbudget.heuristics import LayerView, Rotation, TokenHeuristic
-from kvbudget.kernels import ragged_attention
 
 from .arenas import Arenas
-from .attention_call import QUERY_CHUNK, AttentionCall
+from .attention_call import AttentionCall
 from .cached_layer import CachedLayer
 from .column_mask import check_mask
 from .division import Division, Verdict
 from .eviction import longest_tail, tail_slots
+from .held_attention import attend_block, attend_tail
 from .judge import Judge, held_tokens
-from .ragged import PaddedTokens, RaggedStore, block_tokens
+from .padded_tokens import PaddedTokens, block_tokens
+from .ragged import RaggedStore
 from .recent_queries import QUERIES_REMEMBERED
 from .room import Room
+
+
+class StepSlots(NamedTuple):
+    """Where one layer's part of a decoded token goes."""
+
+    tail_tokens: int  # its own slot counted
+    seen_tokens: int  # its own column counted
+    query_slot: int
 
 
 class BudgetedLayer:
@@ -85,7 +95,7 @@ class BudgetedLayer:
         self.seen_tokens += keys.shape[2]
         self._in_tail = self.store is not None and self._make_room(self.store, keys.shape[2])
         if self._in_tail:
-            self._held().append(keys, values)
+            self.held().append(keys, values)
 
     def attend(self, call: AttentionCall) -> Tensor:
         """Attention of tokens after the prompt over all that is held and themselves.
@@ -100,21 +110,37 @@ class BudgetedLayer:
         if self.index == 0 or call.queries.shape[2] > 1:
             check_mask(call, self._real, self.window)
         self.judge.remember(call.queries)
-        output = self._attend_tail(call) if self._in_tail else self._attend_block(call)
+        output = self._attend(call)
         if not self._in_tail:
             self._block = call
         self._finish()
-        return output.transpose(1, 2).contiguous()
+        return output
 
     def attend_again(self, call: AttentionCall) -> Tensor:
         """The same for another layer that reads this one's keys and values after it.
 
         Its queries are not remembered: the layer's own decide what stays.
         """
-        output = self._attend_tail(call) if self._in_tail else self._attend_block(call)
+        output = self._attend(call)
         self._readers_left -= 1
         self._finish()
-        return output.transpose(1, 2).contiguous()
+        return output
+
+    def count_ahead(self) -> StepSlots:
+        """Make room for one token, and count it before it comes.
+
+        Raises:
+            InfeasibleBudget: More rows than the plan was made for, and they do not fit.
+        """
+        self.is_pending = True  # should an eviction fail, the cache is not to be used
+        store, recent = self.held(), self.judge.recent
+        self.seen_tokens += 1
+        self._make_room(store, 1)
+        store.tail_tokens += 1
+        reads = self.heuristic.reads_queries
+        slot = recent.reserve(1) if reads else self.seen_tokens
+        self.is_pending = False
+        return StepSlots(store.tail_tokens, self.seen_tokens, slot)
 
     def _finish(self) -> None:
         """Cut a block together with what was held, once nobody is left to read it."""
@@ -168,7 +194,7 @@ class BudgetedLayer:
     def select_rows(self, rows: Tensor) -> None:
         """Keep these sequences, in this order, repeats allowed."""
         if self.store is not None:
-            rows = rows.to(self.store.offsets.device)
+            rows = rows.to(self.store.keys.device)
             self.store.select_rows(rows)
             self.judge.recent.select_rows(rows)
             self._real = None if self._real is None else self._real[rows]
@@ -241,7 +267,8 @@ class BudgetedLayer:
         real = 0 if self._real is None else self._real.untyped_storage().nbytes()
         return kept + real + self.judge.recent.nbytes()
 
-    def _held(self) -> RaggedStore:
+    def held(self) -> RaggedStore:
+        """What is held, once a prompt was read."""
         assert self.store is not None, "a prompt comes first"
         return self.store
 
@@ -273,33 +300,23 @@ class BudgetedLayer:
         """Cut the `tokens` of the store to `room` per KV head and leave a tail of free slots."""
         view = self.judge.shown(tokens, store.tail_first + store.tail_tokens)
         keep = self._stays(view, reach, room, not tail)
-        store.merge(keep, self.judge.state(view), tail)
+        store.merge(keep, self.judge.state(view), tail, room + tail)
         self._draft = (0, 0)
 
-    def _attend_tail(self, call: AttentionCall) -> Tensor:
-        store = self._held()
-        tail = (store.tail_keys, store.tail_values, store.tail_tokens)
-        return self._ragged(call.queries, tail, self.seen_tokens)
-
-    @torch.inference_mode(False)
-    def _attend_block(self, call: AttentionCall) -> Tensor:
-        """Attend in query chunks with the block behind the tail."""
-        store, new = self._held(), call.keys.shape[2]
-        used, first = store.tail_tokens, self.seen_tokens - new
-        keys = torch.cat([store.tail_keys[:, :, :used], call.keys.detach()], 2)
-        values = torch.cat([store.tail_values[:, :, :used], call.values.detach()], 2)
-        parts = []
-        for start in range(0, new, QUERY_CHUNK):
-            end = min(start + QUERY_CHUNK, new)
-            queries = call.queries[:, :, start:end]
-            parts.append(self._ragged(queries, (keys, values, used + end), first + end))
-        return torch.cat(parts, 2)
+    def _attend(self, call: AttentionCall) -> Tensor:
+        """Attention over all that is held and the new tokens, [batch, new, heads, value_dim]."""
+        where = (self.held(), self.judge.rules, self.window)
+        if self._in_tail:
+            output = attend_tail(*where, call.queries, self.seen_tokens)
+        else:
+            output = attend_block(*where, call, self.seen_tokens)
+        return output.transpose(1, 2).contiguous()
 
     @torch.inference_mode(False)
     @torch.no_grad()
     def _absorb_block(self, call: AttentionCall) -> None:
         block, new = self._block_tokens(call.keys, call.values), call.keys.shape[2]
-        tokens = self._held().padded().join(block)
+        tokens = self.held().padded().join(block)
         if new <= QUERIES_REMEMBERED:
             self._absorb(tokens, new)
         elif self.division is None or not self.division.holds_back(self, tokens, block):
@@ -307,32 +324,12 @@ class BudgetedLayer:
 
     def _with_block(self, keys: Tensor, values: Tensor) -> PaddedTokens:
         """All tokens held, and a block behind them."""
-        return self._held().padded().join(self._block_tokens(keys, values))
+        return self.held().padded().join(self._block_tokens(keys, values))
 
     def _block_tokens(self, keys: Tensor, values: Tensor) -> PaddedTokens:
-        store, new = self._held(), keys.shape[2]
+        store, new = self.held(), keys.shape[2]
         real = torch.ones(store.batch, new, dtype=torch.bool, device=keys.device)
         return block_tokens(keys, values, self.seen_tokens - new, real, self.judge.channels)
-
-    def _ragged(
-        self, queries: Tensor, tail: tuple[Tensor, Tensor, int], seen_tokens: int
-    ) -> Tensor:
-        store = self._held()
-        return ragged_attention(
-            queries,
-            store.keys,
-            store.values,
-            store.offsets,
-            store.positions,
-            *tail,
-            seen_tokens=seen_tokens,
-            scaling=self.judge.rules.scaling,
-            window=self.window,
-            softcap=self.judge.rules.softcap,
-            slopes=self.judge.rules.slopes,
-            sinks=self.judge.rules.sinks,
-            prefix=store.prefix,
-        )
 
     def _absorb(self, tokens: PaddedTokens, draft_tokens: int = 0) -> None:
         """Cut old and new tokens together to the capacities.
@@ -353,7 +350,7 @@ class BudgetedLayer:
         self.hold(kept, keep, tail)
         self._draft = (draft_tokens, unseen)
         if draft_tokens:
-            self._held().earlier_state = tokens.state[keep]
+            self.held().note_earlier_state(tokens.state[keep])
         else:
             self.judge.prompt_columns = self.seen_tokens
 
@@ -368,7 +365,11 @@ class BudgetedLayer:
     def hold(self, tokens: PaddedTokens, keep: Tensor, tail: int = 0) -> None:
         """Hold those of the newest tokens, and of all before, that are to be kept."""
         region = self._arenas.region(self.index, tokens.keys, tokens.values)
-        self.store = RaggedStore.of(tokens, keep, region, first_column=self.seen_tokens, tail=tail)
+        seen_tokens = self.seen_tokens
+        capacities, _ = self._limits(len(keep), seen_tokens, seen_tokens)
+        self.store = RaggedStore.of(
+            tokens, keep, region, capacities, first_column=seen_tokens, tail=tail
+        )
 
     def in_reach(self, tokens: PaddedTokens, batch: int, seen_tokens: int) -> Tensor:
         """Tokens that may still be seen once there are so many rows and columns."""

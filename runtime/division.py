@@ -14,7 +14,7 @@ from .adaptation import Adaptation, LayerScores
 from .adaptation.expected import Expectations
 from .eviction import select
 from .judge import held_tokens
-from .ragged import PaddedTokens
+from .padded_tokens import PaddedTokens
 
 if TYPE_CHECKING:
     from kvbudget.heuristics import LayerView
@@ -213,7 +213,7 @@ def _cut_held(layer: BudgetedLayer) -> None:
     verdict.keep = select(verdict.scores, verdict.reach, capacities)
     if store is not None:
         held = verdict.num_held
-        store.merge(verdict.keep[:, :, :held], verdict.state[:, :, :held], 0)
+        store.merge(verdict.keep[:, :, :held], verdict.state[:, :, :held], 0, capacities)
         layer.forget_draft()
 
 

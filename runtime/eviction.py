@@ -13,10 +13,14 @@ Reference:
 import torch
 from torch import Tensor
 
+from kvbudget.kernels import select_top
+
 SINK_TOKENS = 4
 RECENT_TOKENS = 16
 MAX_TAIL_TOKENS = 32
 SHORTEST_TAIL = 8
+
+_LOWEST, _HIGHEST = -(2**31), 2**31 - 1
 
 
 def keep_order(
@@ -34,8 +38,8 @@ def keep_order(
         Token indices, [batch, kv_heads, tokens]; invalid tokens come last. Equal scores keep
         the order of their positions, so every device gives the same result.
     """
-    worth = _worth(scores, valid, sinks, recent)
-    return worth.argsort(dim=-1, descending=True, stable=True)
+    codes = _codes(scores, valid, sinks, recent)
+    return codes.argsort(dim=-1, descending=True, stable=True)
 
 
 def select(
@@ -59,41 +63,29 @@ def select(
         Keep mask, [batch, kv_heads, tokens], bool; a cache with room for all its valid tokens
         keeps all of them.
     """
-    worth = _worth(scores, valid, sinks, recent)
-    counts = capacity_tokens.expand(valid.shape[:2]).tolist()
-    rows = [
-        _best(worth[row, head], counts[row][head])
-        for row in range(valid.shape[0])
-        for head in range(valid.shape[1])
-    ]
-    return torch.stack(rows).view(valid.shape) & valid
+    codes = _codes(scores, valid, sinks, recent)
+    counts = capacity_tokens.expand(valid.shape[:2]).reshape(-1).to(valid.device)
+    # a cache with more room than valid tokens is given invalid ones too
+    return select_top(codes.flatten(0, 1), counts).view(valid.shape) & valid
 
 
-def _worth(scores: Tensor, valid: Tensor, sinks: int, recent: int) -> Tensor:
-    """One number per token that sorts tokens as `keep_order` does, float64."""
-    rank = valid.cumsum(-1).double()  # 1 for the first valid token
+def _codes(scores: Tensor, valid: Tensor, sinks: int, recent: int) -> Tensor:
+    """One number per token that sorts tokens as `keep_order` does, int32.
+
+    The bits of a float32 read as a whole number rise with it, if those of negative ones are
+    turned round. Above the code of infinity and below that of minus infinity codes are free:
+    protected tokens take the highest ones, each its own, and invalid tokens the lowest.
+    """
+    tokens = valid.shape[-1]
+    sinks, recent = min(sinks, tokens), min(recent, tokens)
+    # adding zero makes a zero of either sign the positive one
+    bits = (scores.float() + 0.0).view(torch.int32)
+    codes = (bits >> 31).bitwise_and_(_HIGHEST).bitwise_xor_(bits)
+    rank = valid.cumsum(-1, dtype=torch.int32)  # 1 for the first valid token
     from_end = rank[..., -1:] - rank  # 0 for the last valid token
-    above = float(torch.finfo(torch.float32).max) * 2
-    # protected tokens lie above every float32 score, each on a step of its own
-    worth = torch.where(from_end < recent, above * (1 + recent - from_end), scores.double())
-    worth = torch.where(rank <= sinks, above * (2 + recent + sinks - rank), worth)
-    return worth.masked_fill(~valid, -torch.inf)
-
-
-def _best(worth: Tensor, count: int) -> Tensor:
-    """The `count` largest, of equals the first, as a mask."""
-    if count >= len(worth):
-        return torch.ones_like(worth, dtype=torch.bool)
-    if count == 0:
-        return torch.zeros_like(worth, dtype=torch.bool)
-    # never kthvalue, whose time is quadratic where tokens come in the order of their worth
-    dropped = len(worth) - count
-    if dropped < count:
-        least = worth.topk(dropped + 1, largest=False, sorted=False).values.max()
-    else:
-        least = worth.topk(count, sorted=False).values.min()
-    above, equal = worth > least, worth == least
-    return above | (equal & (equal.cumsum(0) <= count - above.sum()))
+    codes = torch.where(from_end < recent, _HIGHEST - sinks - from_end, codes)
+    codes = torch.where(rank <= sinks, _HIGHEST + 1 - rank, codes)
+    return codes.masked_fill_(~valid, _LOWEST)
 
 
 def tail_slots(capacities: Tensor, held_tokens: Tensor, new: int) -> int:

@@ -18,7 +18,7 @@ from kvbudget.heuristics import (
 from .attention_call import AttentionCall, LogitRules
 from .eviction import select
 from .output_projection import Borrowed, output_weight
-from .ragged import PaddedTokens
+from .padded_tokens import PaddedTokens
 from .recent_queries import RecentQueries
 
 

@@ -12,6 +12,7 @@ from .budgeted_layer import BudgetedLayer
 from .judge import Judge
 from .ragged import RaggedStore
 from .recent_queries import RecentQueries
+from .segments import Segments
 
 _NONE = -1
 
@@ -37,6 +38,10 @@ class LayerRecord:
         slopes: Linear biases; or None.
         real: Columns of the prompt that are no padding, [batch, columns], bool; None if all are.
         divided: Capacities that stand for the plan's, [batch, kv_heads], int64; or None.
+        rooms: Rows that each segment may fill where the record was made, [batch, kv_heads], int64;
+            None if they lay back to back.
+        order: Row of each token of the prefix in the room of its segment, [rows], int32; or None.
+            Attention adds up in this order, so with it a cache goes on to the last bit.
     """
 
     keys: Tensor
@@ -54,12 +59,14 @@ class LayerRecord:
     slopes: Tensor | None = None
     real: Tensor | None = None
     divided: Tensor | None = None
+    rooms: Tensor | None = None
+    order: Tensor | None = None
 
     @classmethod
     def of(cls, layer: BudgetedLayer, store: RaggedStore) -> "LayerRecord":
-        """What a layer holds now; views of its memory, where there are any."""
-        judge, rules = layer.judge, layer.judge.rules
-        used = slice(0, store.tail_tokens)
+        """What a layer holds now, segment by segment, oldest first."""
+        judge, rules, segments = layer.judge, layer.judge.rules, store.segments
+        used, rows = slice(0, store.tail_tokens), segments.held_rows()
         columns = _NONE if judge.prompt_columns is None else judge.prompt_columns
         counts = (
             layer.seen_tokens,
@@ -70,23 +77,25 @@ class LayerRecord:
             *layer.draft,
         )
         return cls(
-            keys=store.keys,
-            values=store.values,
-            positions=store.positions,
+            keys=store.keys.index_select(0, rows),
+            values=store.values.index_select(0, rows),
+            positions=store.kept_columns(),
             lengths=store.lengths,
-            state=store.state,
+            state=store.kept_state(),
             tail_keys=store.tail_keys[:, :, used].contiguous(),
             tail_values=store.tail_values[:, :, used].contiguous(),
             counts=torch.tensor(counts),
             rules=torch.tensor(
                 [judge.rules.scaling, judge.rules.softcap or 0.0], dtype=torch.float64
             ),
-            earlier_state=store.earlier_state,
+            earlier_state=store.kept_earlier_state(),
             queries=judge.recent.all() if judge.recent.holds_any else None,
             sinks=rules.sinks,
             slopes=rules.slopes,
             real=layer.real,
             divided=layer.divided,
+            rooms=torch.tensor(segments.rooms).view(store.lengths.shape),
+            order=segments.rows_in_rooms(),
         )
 
     @classmethod
@@ -103,7 +112,7 @@ class LayerRecord:
         return cls(**found)  # type: ignore[arg-type]
 
     def named(self, prefix: str) -> dict[str, Tensor]:
-        """The tensors that there are, by name; all but keys and values are copies."""
+        """The tensors that there are, by name, each with memory of its own."""
         each = {field.name: getattr(self, field.name) for field in fields(self)}
         return {prefix + name: _whole(name, each[name]) for name in each if each[name] is not None}
 
@@ -139,9 +148,33 @@ class LayerRecord:
                     f"the tensor `{name}{field}` must be {dtype} of shape {list(size)}, but is "
                     f"{tensor.dtype} of shape {list(tensor.shape)}"
                 )
+        self._check_order(name)
         # none may be held: a rollback can take back all that a sliding window had left
         if int(used[0]) + int(self.lengths.max()) > self.seen_tokens or self.seen_tokens < 1:
             raise ValueError(f"the layer `{name}` holds more tokens than it has seen")
+
+    def _check_order(self, name: str) -> None:
+        """Refuse rows that are not those in which the tokens of a segment can lie.
+
+        Raises:
+            ValueError: Completes "the cache is not usable: ...".
+        """
+        rooms, order, lengths = self.rooms, self.order, self.lengths
+        if rooms is None or order is None:
+            return
+        if (rooms.shape, rooms.dtype) != (lengths.shape, lengths.dtype) or bool(
+            (rooms < lengths).any()
+        ):
+            raise ValueError(f"the tensor `{name}rooms` is too small for what lies in them")
+        rows, each = torch.arange(len(self.keys)), lengths.flatten().cpu()
+        first = (each.cumsum(0) - each).repeat_interleave(each)
+        # in every segment each of the first rows once
+        if order.shape != rows.shape or order.dtype != torch.int32:
+            raise ValueError(f"the tensor `{name}order` must tell {len(rows)} rows, int32")
+        if not torch.equal((first + order.cpu()).sort().values, rows) or bool(
+            (order.cpu() >= each.repeat_interleave(each)).any() or (order < 0).any()
+        ):
+            raise ValueError(f"the tensor `{name}order` does not name every row once")
 
     def restore(self, layer: BudgetedLayer, region: Region) -> None:
         """Put everything back, keys and values into a region.
@@ -154,22 +187,38 @@ class LayerRecord:
         slots = min(slots, (len(region.keys) - rows) // caches)
         if slots < used:
             raise ValueError("it holds more tokens than the plan has room for")
-        region.keys[:rows], region.values[:rows] = self.keys, self.values
-        place = region.keys.device
+        place, segments = region.keys.device, self._segments(region, caches * slots)
+        held = segments.held_rows()
+        region.keys[held] = self.keys.to(region.keys)
+        region.values[held] = self.values.to(region.values)
+        segments.positions[held] = self.positions.to(place)
         store = RaggedStore(
             region,
-            self.lengths.to(place),
-            self.positions.to(place, copy=True),
-            self.state.to(place, copy=True),
+            len(self.lengths),
+            segments,
+            segments.by_place(self.state.to(place)),
             first_column=seen_tokens - used,
             tail=slots,
         )
         store.append(self.tail_keys, self.tail_values)
-        store.earlier_state = _copied(self.earlier_state, place)
+        if self.earlier_state is not None:
+            store.note_earlier_state(self.earlier_state.to(place))
         layer.take_up(store, seen_tokens, (draft[0], draft[1]), _copied(self.real, place))
         self._remind(layer.judge, place)
         layer.judge.heads, layer.judge.recent.unseen = heads, unseen
         layer.judge.prompt_columns = None if columns == _NONE else columns
+
+    def _segments(self, region: Region, behind: int) -> Segments:
+        """Where the prefix goes: as it lay, if so many rows are left behind it, or back to back."""
+        lengths: list[int] = self.lengths.flatten().tolist()
+        place, rows = region.keys.device, len(region.keys)
+        # added up by Python: a damaged file may tell numbers whose sum no tensor holds
+        rooms: list[int] = [] if self.rooms is None else self.rooms.flatten().tolist()
+        if self.order is None or not rooms or sum(rooms) + behind > rows:
+            return Segments(lengths, lengths, rows, place)
+        segments = Segments(rooms, lengths, rows, place)
+        segments.follow_in_rooms(self.order.to(place))
+        return segments
 
     def _remind(self, judge: Judge, place: torch.device) -> None:
         scaling, softcap = self.rules.tolist()

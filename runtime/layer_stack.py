@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Hashable, Sequence
 from typing import NoReturn
+from weakref import ref
 
 import torch
 from torch import Tensor, nn
@@ -56,6 +57,7 @@ class LayerStack:
         self._arenas = Arenas(self._room)
         self._laid_out: tuple[int, bool] | None = None
         self.was_used = False
+        self._attentions: list[ref[nn.Module]] = []
         each = cached or ordinary_layers(plan.geometry.windows)
         self._division = None if adapt is None else Division(adapt, self._arenas)
         self.layers = [
@@ -120,8 +122,36 @@ class LayerStack:
 
     def borrow(self, attentions: Sequence[nn.Module]) -> None:
         """Take note of every layer's attention module, where the heuristic asks for weights."""
+        self._attentions = [ref(attention) for attention in attentions]
         for layer, attention in zip(self.layers, attentions, strict=True):
             layer.judge.borrow(attention)
+
+    def attention(self, layer: int) -> nn.Module:
+        """The attention module of a layer, of which note was taken."""
+        module = self._attentions[layer]()
+        assert module is not None, "the model is used just now"
+        return module
+
+    def check_input(self, rows: int, new: int) -> None:
+        """Refuse tokens that cannot follow those read so far.
+
+        Raises:
+            ValueError: There are none, or in another number of rows.
+        """
+        if not new and not self.seen_tokens:
+            raise ValueError("The prompt must hold at least one token, but is empty.")
+        if not new:
+            raise ValueError(
+                f"The input must hold at least one token beyond the {self.seen_tokens} that "
+                f"the cache has read. Pass the whole conversation with the new tokens at its end, "
+                f"or call cache.reset() first."
+            )
+        if rows != self.rows and self.rows:
+            raise ValueError(
+                f"The cache holds {self.rows} row(s), but the input has {rows}: call "
+                f"cache.reset() for a new batch, or repeat and select rows with "
+                f"cache.batch_repeat_interleave and cache.batch_select_indices."
+            )
 
     def expect(self, batch: int, new: int) -> None:
         """Get ready for `new` tokens in every layer.

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .attention_call import QUERY_CHUNK, AttentionCall, dense_attention
-from .ragged import PaddedTokens
+from .padded_tokens import PaddedTokens
 
 _HIDDEN = torch.finfo(torch.float32).min
 

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from .attention_call import AttentionCall
 from .budgeted_layer import BudgetedLayer
-from .ragged import PaddedTokens
+from .padded_tokens import PaddedTokens
 from .rectangle import rectangle_attention
 
 
@@ -40,7 +40,7 @@ class RectangleLayer(BudgetedLayer):
 
     def _rectangle(self, keys: Tensor, values: Tensor) -> PaddedTokens:
         """All tokens held, the new ones among them."""
-        return self._held().padded() if self._in_tail else self._with_block(keys, values)
+        return self.held().padded() if self._in_tail else self._with_block(keys, values)
 
     def _limits(
         self, batch: int, seen_tokens: int, next_column: int

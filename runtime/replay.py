@@ -158,7 +158,9 @@ class Replay:
         columns = self._context.keys[0].shape[2]
         inputs = torch.tensor([self._future], device=input_device(self._model))
         cache = delegating_cache(layout_of(self._model), attend, columns)
-        with attention_switched(self._model):
+        # what is compiled by the user would have to be compiled anew for this
+        eagerly = torch.compiler.set_stance("force_eager")
+        with eagerly, attention_switched(self._model):
             logits: Tensor = self._model(
                 input_ids=inputs, past_key_values=cache, use_cache=True
             ).logits

@@ -18,7 +18,7 @@ from kvbudget.heuristics import (
     checked_parts,
     observed,
 )
-from kvbudget.heuristics.attention import chunks, visible
+from kvbudget.kernels.attention import chunks, visible
 
 from .anatomy import layout_of
 from .attention_call import QUERY_CHUNK, AttentionCall

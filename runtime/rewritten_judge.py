@@ -12,7 +12,7 @@ from kvbudget.heuristics import LayerView, checked_scores
 from .attention_call import AttentionCall
 from .eviction import select
 from .judge import Judge, held_tokens
-from .ragged import PaddedTokens
+from .padded_tokens import PaddedTokens
 
 
 class RewrittenJudge(Judge):

@@ -8,7 +8,8 @@ from torch import Tensor
 from .attention_call import AttentionCall
 from .eviction import select, tail_slots
 from .judge import Judge, held_tokens
-from .ragged import PaddedTokens, RaggedStore, block_tokens
+from .padded_tokens import PaddedTokens, block_tokens
+from .ragged import RaggedStore
 from .recent_queries import QUERIES_REMEMBERED
 from .rectangle import rectangle_attention
 from .rectangle_layer import RectangleLayer
@@ -102,7 +103,8 @@ class RewrittenLayer(RectangleLayer):
         if bool((held_tokens(reach) > room).any()):
             keep = select(scores, reach, room)
         # what has attended since is still the newest if it has to be cut once more
-        store.merge(keep, torch.cat([tokens.state[..., :-1], scores[..., None]], -1), tail)
+        state = torch.cat([tokens.state[..., :-1], scores[..., None]], -1)
+        store.merge(keep, state, tail, room + tail)
         self._draft = (0, 0)
 
 

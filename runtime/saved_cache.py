@@ -29,7 +29,7 @@ IDENTITY = "kvbudget"
 
 
 def tensors_of(stack: LayerStack) -> dict[str, Tensor]:
-    """All that the layers hold and remember, and what they belong to; views where possible.
+    """All that the layers hold and remember, and what they belong to, in memory of its own.
 
     Raises:
         KVBudgetError: The last forward broke off half-way.

@@ -20,7 +20,7 @@ class Context:
 
     def __init__(self, model: nn.Module) -> None:
         self._model, self._name = ref(model), type(model).__name__
-        self._is_open = True
+        self.is_open = True
 
     def __deepcopy__(self, memo: dict[int, object]) -> "Context":
         """A copied cache stays in the context of the first."""
@@ -28,7 +28,7 @@ class Context:
 
     def close(self) -> None:
         """From now on its caches are refused."""
-        self._is_open = False
+        self.is_open = False
 
     def check(self, model: nn.Module) -> None:
         """Refuse a cache of this context that is given to a model.
@@ -37,7 +37,7 @@ class Context:
             KVBudgetError: The context is over.
             WrongModel: It is another model.
         """
-        if not self._is_open:
+        if not self.is_open:
             raise KVBudgetError(
                 "The cache is used after the end of its `with budgeted(...)`, where its model no "
                 "longer attends through kvbudget: move the call into the context."
@@ -66,6 +66,10 @@ class Turn:
     def __deepcopy__(self, memo: dict[int, object]) -> "Turn":
         """Nobody reads into a copy yet, and it has lent nothing."""
         return Turn(self.context)
+
+    def is_in_context(self) -> bool:
+        """Whether the context has begun and is not over."""
+        return self.context is not None and self.context.is_open
 
     def call_in(self) -> None:
         """Take the layers back from all borrowers; nothing is left of the last forward."""

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn.functional import cosine_similarity
 
-from ..attention import chunks
+from kvbudget.kernels.attention import chunks
+
 from ..heuristic import CacheHeuristic
 from ..registry import register
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from ..attention import chunks
+from kvbudget.kernels.attention import chunks
+
 from ..heuristic import TokenHeuristic
 from ..registry import register
 from ..two_stages import two_stage_score

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ..attention import masked_softmax
+from kvbudget.kernels.attention import masked_softmax
+
 from ..draws import oldest_column
 from ..heuristic import TokenHeuristic
 from ..registry import register

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
-from ..attention import chunks, masked_softmax
+from kvbudget.kernels.attention import chunks, masked_softmax
+
 from ..draws import columns_before, gumbel, oldest_column
 from ..heuristic import RunningHeuristic
 from ..registry import register

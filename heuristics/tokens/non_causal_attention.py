@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
-from ..attention import attention_logits, chunks, masked_softmax
+from kvbudget.kernels.attention import attention_logits, chunks, masked_softmax
+
 from ..draws import oldest_column
 from ..heuristic import RunningHeuristic
 from ..neighbours import mean_nearby

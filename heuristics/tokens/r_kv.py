@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn.functional import normalize
 
-from ..attention import chunks, masked_softmax
+from kvbudget.kernels.attention import chunks, masked_softmax
+
 from ..heuristic import TokenHeuristic
 from ..neighbours import largest_nearby
 from ..registry import register

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
-from ..attention import chunks
+from kvbudget.kernels.attention import chunks
+
 from ..heuristic import RunningHeuristic
 from ..layer_view import QUERIES_PER_CHUNK
 from ..registry import register

@@ -10,7 +10,8 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from kvbudget.allocator import UnsupportedModel
 
 from ..attention_call import AttentionCall, LogitRules, dense_attention
-from .handoff import Arrival, TaggingLayer, take_over
+from .graph_ops import attention_in_graph
+from .handoff import NOT_IN_GRAPHS, Arrival, TaggingLayer, take_over, take_traced
 
 # keywords of attention calls that do not change the result of a plain causal decoder
 _HARMLESS = frozenset(
@@ -20,8 +21,6 @@ _HARMLESS = frozenset(
 )
 
 
-# a compiled model breaks its graphs around what changes caches
-@torch.compiler.disable  # type: ignore[untyped-decorator]
 def registered_attention(
     module: nn.Module,
     query: Tensor,
@@ -46,17 +45,35 @@ def registered_attention(
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     rules = LogitRules(scale, softcap, s_aux if sinks is None else sinks, slopes)
     call = AttentionCall(module, query, key, value, attention_mask, rules, position_bias)
-    taken = take_over(module, key, value)
+    traced = take_traced(key)
+    if traced is None:
+        return _attention_now(call, dropout, sliding_window, extra), None
+    cache, number = traced
+    layer, graph = cache.traced_layer(number)
+    is_special = dropout or call.has_own_logits or _unknown(extra)
+    if is_special or sliding_window not in (None, layer.window):
+        # refused, or done, outside of graphs
+        keys, values = cache.update_now(key, value, number)
+        call = replace(call, keys=keys, values=values)
+        return _attention_now(call, dropout, sliding_window, extra), None
+    return attention_in_graph(graph, layer.index, call, sliding_window), None
+
+
+@torch.compiler.disable(reason=NOT_IN_GRAPHS)  # type: ignore[untyped-decorator]
+def _attention_now(
+    call: AttentionCall, dropout: float, window: int | None, extra: dict[str, Any]
+) -> Tensor:
+    taken = take_over(call.module, call.keys, call.values)
     if taken is None:
-        return _foreign_attention(call, dropout, extra), None
+        return _foreign_attention(call, dropout, extra)
     layer, arrival = taken
-    _check_keywords(module, dropout, extra)
-    _check_call(layer, call, sliding_window)
+    _check_keywords(call.module, dropout, extra)
+    check_call(layer, call, window)
     if arrival is Arrival.UNTOUCHED:
-        return layer.attend(call), None
+        return layer.attend(call)
     if arrival is Arrival.AGAIN:
-        return layer.attend_again(call), None
-    return layer.attend_rewritten(call), None
+        return layer.attend_again(call)
+    return layer.attend_rewritten(call)
 
 
 def ordinary_attention(call: AttentionCall) -> Tensor:
@@ -102,8 +119,7 @@ def _per_head(module: nn.Module, stored: Tensor, queries: Tensor) -> Tensor:
 
 
 def _check_keywords(module: nn.Module, dropout: float, extra: dict[str, Any]) -> None:
-    used = sorted(key for key, value in extra.items() if value is not None)
-    unknown = [key for key in used if key not in _HARMLESS]
+    unknown = _unknown(extra)
     if unknown:
         raise UnsupportedModel(
             f"{type(module).__name__}: the attention uses {', '.join(unknown)}, which kvbudget "
@@ -115,7 +131,22 @@ def _check_keywords(module: nn.Module, dropout: float, extra: dict[str, Any]) ->
         )
 
 
-def _check_call(layer: TaggingLayer, call: AttentionCall, window: int | None) -> None:
+def _unknown(extra: dict[str, Any]) -> list[str]:
+    used = sorted(key for key, value in extra.items() if value is not None)
+    return [key for key in used if key not in _HARMLESS]
+
+
+def check_call(layer: TaggingLayer, call: AttentionCall, window: int | None) -> None:
+    """Refuse a call that attends in another way than its layer.
+
+    Args:
+        layer: The layer.
+        call: The call.
+        window: Sliding window at the call, if it tells one.
+
+    Raises:
+        UnsupportedModel: Says how.
+    """
     name = f"{type(call.module).__name__}, layer {layer.number}"
     if window is not None and window != layer.window:
         raise UnsupportedModel(

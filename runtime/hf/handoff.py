@@ -10,7 +10,9 @@ its first forward.
 import threading
 from abc import abstractmethod
 from enum import Enum, auto
+from typing import Protocol
 
+import torch
 from torch import Tensor, nn
 from transformers.cache_utils import CacheLayerMixin
 
@@ -20,6 +22,12 @@ from ..attention_call import AttentionCall
 from ..cached_layer import CachedLayer
 
 _TAG = "_kvbudget_layer"
+_NEVER_REACHED = "its keys never reached the attention function of kvbudget."
+NOT_IN_GRAPHS = (
+    "kvbudget compiles layers that keep keys and values as they are; layers that rewrite them, "
+    "keep states, are read by others or bias each logit go on outside of graphs, with the same "
+    "results. After the end of its `with budgeted(...)` a cache goes on nowhere."
+)
 
 
 class TaggingLayer(CacheLayerMixin):
@@ -91,13 +99,36 @@ class TaggingLayer(CacheLayerMixin):
         return -1
 
 
+class TracedCache(Protocol):
+    """A cache that takes part in graphs."""
+
+    def update_now(
+        self, key_states: Tensor, value_states: Tensor, layer_idx: int
+    ) -> tuple[Tensor, Tensor]:
+        """Take note of new tokens of one layer, outside of graphs."""
+
+    def traced_layer(self, number: int) -> tuple[TaggingLayer, int]:
+        """A layer of the model, and the number by which graphs find the cache."""
+
+
+_Left = tuple[TracedCache, int, Tensor]
+
+
 class _Handoff(threading.local):
     """The layer whose `update` has not been followed by its attention call yet."""
 
     waiting: TaggingLayer | None = None
+    traced: _Left | None = None  # the same in a step that is held open: cache, layer and keys
+
+
+class _InGraph:
+    """The same while a graph is made; a compiler forgets what is a thread's own at a break."""
+
+    left: _Left | None = None
 
 
 _HANDOFF = _Handoff()
+_IN_GRAPH = _InGraph()
 
 
 class Arrival(Enum):
@@ -113,7 +144,37 @@ class Arrival(Enum):
 
 def clear_handoff() -> None:
     """Forget a layer that waits, after a forward that broke off."""
-    _HANDOFF.waiting = None
+    _HANDOFF.waiting = _HANDOFF.traced = _IN_GRAPH.left = None
+
+
+def hand_over(cache: TracedCache, number: int, keys: Tensor) -> None:
+    """Leave the new tokens of a layer to the attention call that follows in the same graph."""
+    if not torch.compiler.is_compiling():
+        _HANDOFF.traced = (cache, number, keys)
+        return
+    if _IN_GRAPH.left is not None:
+        _refuse_traced(_IN_GRAPH.left[1])
+    _IN_GRAPH.left = (cache, number, keys)
+
+
+@torch.compiler.disable(reason=_NEVER_REACHED)  # type: ignore[untyped-decorator]
+def _refuse_traced(number: int) -> None:
+    _IN_GRAPH.left = None
+    raise UnsupportedModel(f"Layer {number}: {_NEVER_REACHED} {TaggingLayer.stranding}")
+
+
+def take_traced(keys: Tensor) -> tuple[TracedCache, int] | None:
+    """The cache and the layer of which new tokens were left to this attention call, if any."""
+    left = _IN_GRAPH.left
+    if left is not None and (torch.compiler.is_compiling() or left[2] is keys):
+        _IN_GRAPH.left = None
+        return left[:2]
+    left = _HANDOFF.traced
+    if left is not None and left[2] is keys:
+        if not torch.compiler.is_compiling():
+            _HANDOFF.traced = None
+        return left[:2]
+    return None
 
 
 def refuse_stranded(remedy: str = "") -> None:
@@ -124,10 +185,7 @@ def refuse_stranded(remedy: str = "") -> None:
     """
     stranded, _HANDOFF.waiting = _HANDOFF.waiting, None
     if stranded is not None:
-        raise UnsupportedModel(
-            f"Layer {stranded.number}: its keys never reached the attention function of "
-            f"kvbudget. {remedy}".rstrip()
-        )
+        raise UnsupportedModel(f"Layer {stranded.number}: {_NEVER_REACHED} {remedy}".rstrip())
 
 
 def take_over(module: nn.Module, key: Tensor, value: Tensor) -> tuple[TaggingLayer, Arrival] | None:

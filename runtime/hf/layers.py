@@ -23,6 +23,17 @@ class BudgetedCacheLayer(TaggingLayer):
 
     def admit(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Take note of new tokens; decoded ones go into the tail."""
+        self.check_tokens(keys, values)
+        self.layer.admit(keys, values)
+        return keys, values
+
+    def check_tokens(self, keys: Tensor, values: Tensor) -> None:
+        """Refuse tokens of another shape or type than the layer's.
+
+        Raises:
+            UnsupportedModel: The plan was made for others.
+            WrongModel: The cache holds others.
+        """
         geometry = self.layer.room.plan.geometry
         shape = geometry.shape_of(self.index)
         if keys.shape[1] != shape.kv_heads or keys.shape[3] != shape.head_dim:
@@ -30,11 +41,6 @@ class BudgetedCacheLayer(TaggingLayer):
                 f"Layer {self.number} brings {keys.shape[1]} KV heads of size {keys.shape[3]}, but "
                 f"the plan was made for {geometry}."
             )
-        self._check_types(keys, values)
-        self.layer.admit(keys, values)
-        return keys, values
-
-    def _check_types(self, keys: Tensor, values: Tensor) -> None:
         store = self.layer.store
         if keys.dtype != values.dtype:
             raise WrongModel(

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from transformers import DynamicCache, PreTrainedConfig
 from transformers.cache_utils import (
@@ -20,6 +20,7 @@ from kvbudget.allocator import UnsupportedModel
 
 from ..cached_layer import CachedLayer
 
+Told = TypeVar("Told")
 _WITH_KEYS = (DynamicLayer, DynamicSlidingWindowLayer)
 _WITH_BOTH = (
     LinearAttentionAndFullAttentionLayer,
@@ -89,6 +90,17 @@ class Layout:
         for each in self.cached:
             layers[each.number] = make(each)
         return layers
+
+    def spread(self, tell: Callable[[int], Told]) -> list[Told]:
+        """For each layer of the model what is told of the nearest of ours, the last not after it.
+
+        Args:
+            tell: Tells something of a layer by its index.
+        """
+        told = [tell(0)] * len(self._own_layers())
+        for cached in self.cached:
+            told[cached.number :] = [tell(cached.index)] * (len(told) - cached.number)
+        return told
 
     def _own_layers(self) -> list[Any]:
         layers: list[Any] = DynamicCache(config=self._config).layers

@@ -16,8 +16,9 @@ from kvbudget.allocator import KVBudgetError
 
 from ..turn import only_context
 from .cache import BudgetedCache
+from .graph_inputs import prepared_for_graphs
 from .handoff import clear_handoff, refuse_stranded
-from .switching import attention_of
+from .switching import attention_of, takes_columns_as_tensor
 
 _NAME = "past_key_values"
 _GENERATE = inspect.unwrap(GenerationMixin.generate).__code__
@@ -36,12 +37,18 @@ def cache_served(model: PreTrainedModel, cache: BudgetedCache) -> Iterator[None]
     with only_context(model) as context, ExitStack() as stack:
         cache.turn.context = context
         service = _Service(model, cache)
+        if cache.graph_calls is not None:
+            cache.graph_calls.serve(service.check_model, takes_columns_as_tensor(model))
         # a model's inner part may be called by itself; what is handed to it is ours already
-        for module, before in {model.base_model: service.inside, model: service.before}.items():
-            hook = module.register_forward_pre_hook(before, with_kwargs=True)
+        hooks = [
+            model.register_forward_pre_hook(service.before, with_kwargs=True),
+            model.register_forward_hook(service.after, with_kwargs=True, always_call=True),
+        ]
+        if model.base_model is not model:
+            inner: nn.Module = model.base_model
+            hooks.append(inner.register_forward_pre_hook(service.inside, with_kwargs=True))
+        for hook in hooks:
             stack.callback(hook.remove)
-            last = module.register_forward_hook(service.after, with_kwargs=True, always_call=True)
-            stack.callback(last.remove)
         yield
 
 
@@ -75,22 +82,22 @@ class _Service:
                 f"generation configuration of {type(self._model).__name__} says so. Pass "
                 f"use_cache=True."
             )
-        tokens = [self._given(name, arguments, keywords) for name in ("input_ids", "inputs_embeds")]
-        self._check(cache, next((each for each in tokens if each is not None), None))
+        given = [self._given(name, arguments, keywords) for name in ("input_ids", "inputs_embeds")]
+        tokens = next((each for each in given if each is not None), None)
+        self._check(cache, tokens)
         if cache is self._cache:
             self._is_explicit = True
         _begin(cache)
+        if tokens is not None and self._is_for_graphs(cache):
+            keywords = prepared_for_graphs(cache, tokens.shape[1], keywords)
         return self._with(cache, arguments, keywords)
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def inside(
         self, module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]
     ) -> None:
         """Begin a forward of the model's inner part, if it is called by itself."""
-        cache = keywords.get(_NAME)
-        if isinstance(cache, BudgetedCache) and not cache.turn.is_mine():
-            self._check(cache, None)
-            _begin(cache)
+        if not torch.compiler.is_compiling():  # a graph begins by itself
+            self._begin_inside(module, keywords.get(_NAME))
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def after(
@@ -101,11 +108,46 @@ class _Service:
         Raises:
             UnsupportedModel: A layer's tokens never reached the attention function.
         """
-        cache = keywords.get(_NAME)
-        if isinstance(cache, BudgetedCache):
-            cache.turn.end(is_whole=output is not None)
-            if output is not None:
-                refuse_stranded()
+        cache, is_whole = keywords.get(_NAME), output is not None
+        if isinstance(cache, BudgetedCache) and cache.graph_calls is not None:
+            cache.graph_calls.finish(is_whole)
+        _end(cache, is_whole)
+
+    def check_model(self) -> None:
+        """Refuse a forward of a model that was changed, or whose context is over.
+
+        Raises:
+            KVBudgetError: Says what is not as it was.
+            ValueError: The model is in training mode.
+        """
+        assert self._cache.turn.context is not None, "a cache is made for a context"
+        self._cache.turn.context.check(self._model)
+        if attention_of(self._model) != self._attention:
+            raise KVBudgetError(
+                f"The attention implementation of {type(self._model).__name__} was changed inside "
+                f"`with budgeted(...)`, which needs its own: change it outside."
+            )
+        if self._model.training:
+            _check_training(self._model)
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _begin_inside(self, module: nn.Module, cache: Any) -> None:
+        if not isinstance(cache, BudgetedCache) or cache.turn.is_mine():
+            return
+        self._check(cache, None)
+        _begin(cache)
+
+        def after(_module: nn.Module, _inputs: tuple[Any, ...], output: Any) -> None:
+            hook.remove()
+            _end(cache, is_whole=output is not None)
+
+        # only now: a compiled forward of the whole model would look for it at every call
+        hook = module.register_forward_hook(after, always_call=True)
+
+    def _is_for_graphs(self, cache: BudgetedCache) -> bool:
+        """Whether a forward of the model is, or may be, a compiled one."""
+        calls = cache.graph_calls
+        return calls is not None and (calls.serves_graphs or _is_compiled(self._model))
 
     def _cache_for(self, given: Any, keywords: dict[str, Any]) -> BudgetedCache | None:
         """The cache of ours that a forward is to use, if any."""
@@ -137,7 +179,7 @@ class _Service:
 
     def _lend(self, given: DynamicCache | None = None) -> BudgetedCache:
         """The memory of the cache, emptied, for a caller that wants a fresh one."""
-        if self._is_explicit and self._cache.get_seq_length():
+        if self._is_explicit and self._cache.stack.seen_tokens:
             raise KVBudgetError(
                 "The cache holds tokens that were read with past_key_values=cache, and a generate "
                 "without it would forget them: pass past_key_values=cache to go on, or call "
@@ -151,15 +193,9 @@ class _Service:
         assert cache.turn.context is not None, "a cache is made for a context"
         cache.turn.context.check(self._model)
         cache.check_current()
-        if attention_of(self._model) != self._attention:
-            raise KVBudgetError(
-                f"The attention implementation of {type(self._model).__name__} was changed inside "
-                f"`with budgeted(...)`, which needs its own: change it outside."
-            )
-        if self._model.training:
-            _check_training(self._model)
+        self.check_model()
         if tokens is not None:
-            cache.check_input(*tokens.shape[:2])
+            cache.stack.check_input(*tokens.shape[:2])
 
     def _given(self, name: str, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
         if name in keywords or name not in self._names:
@@ -178,8 +214,31 @@ class _Service:
 def _begin(cache: BudgetedCache) -> None:
     """Start a forward, after one that broke off as if that had not been."""
     clear_handoff()
-    if cache.turn.begin(cache.get_seq_length() == 0):
+    if cache.turn.begin(cache.stack.seen_tokens == 0):
         cache.start_over()
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def _end(cache: Any, is_whole: bool) -> None:
+    """Finish a forward.
+
+    Raises:
+        UnsupportedModel: A layer's tokens never reached the attention function.
+    """
+    if isinstance(cache, BudgetedCache):
+        if cache.graph_calls is None or not cache.graph_calls.is_held:
+            cache.turn.end(is_whole)
+        if is_whole:
+            refuse_stranded()
+
+
+def _is_compiled(model: PreTrainedModel) -> bool:
+    """Whether a model was compiled in place, all of it or its forward."""
+    forward = vars(model).get("forward")
+    return (
+        getattr(forward, "_torchdynamo_orig_callable", None) is not None
+        or model._compiled_call_impl is not None
+    )
 
 
 def _is_generating() -> bool:

@@ -10,22 +10,23 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
 )
-from transformers.masking_utils import sdpa_mask
 
 from ..adapters import adapters_installed, adapters_removed
 from ..switched import SwitchedModels, Undo
 from .attention import registered_attention
 from .handoff import clear_handoff
+from .masks import registered_mask
 
 ATTENTION_NAME = "kvbudget"
+_COUNT_IN_PYTHON = frozenset({"opt"})
 
 
 @contextmanager
 def attention_switched(model: PreTrainedModel) -> Iterator[None]:
     """Send the model's attention through kvbudget, and put everything back afterwards."""
     AttentionInterface.register(ATTENTION_NAME, registered_attention)
-    # always the ordinary mask: a special one would silently break other caches used meanwhile
-    AttentionMaskInterface.register(ATTENTION_NAME, sdpa_mask)
+    # the ordinary mask: a special one would silently break other caches used meanwhile
+    AttentionMaskInterface.register(ATTENTION_NAME, registered_mask)
     clear_handoff()
     _SWITCHED.enter(model)
     try:
@@ -33,6 +34,17 @@ def attention_switched(model: PreTrainedModel) -> Iterator[None]:
     finally:
         _SWITCHED.leave(model)
         clear_handoff()
+
+
+def takes_columns_as_tensor(model: PreTrainedModel) -> bool:
+    """Whether a switched model computes positions and masks without looking at their number.
+
+    Models that transformers compiles whole do, but some count in Python where no mask was made
+    beforehand, and one whose attention we replace makes its mask by itself.
+    """
+    text = model.config.get_text_config(decoder=True)
+    is_ours = text._attn_implementation == ATTENTION_NAME
+    return is_ours and model._can_compile_fullgraph and text.model_type not in _COUNT_IN_PYTHON
 
 
 def attention_of(model: PreTrainedModel) -> dict[str, Any]:

@@ -84,12 +84,12 @@ def test_recent_attention_is_the_mean_over_the_queries_that_see_anything(
 
 
 @settings(deadline=None, max_examples=60)
-@given(arguments=view_arguments(), chunk=st.integers(1, 16))
-def test_total_attention_is_the_sum_over_all_queries_whatever_the_chunk(
-    arguments: dict[str, Any], chunk: int, make_view: MakeView, dense_attention: Oracle
+@given(arguments=view_arguments())
+def test_total_attention_is_the_sum_over_all_queries(
+    arguments: dict[str, Any], make_view: MakeView, dense_attention: Oracle
 ) -> None:
     view = make_view(**arguments)
-    assert_near(view.total_attention(chunk), by_kv_head(dense_attention(view), view).sum(dim=2))
+    assert_near(view.total_attention(), by_kv_head(dense_attention(view), view).sum(dim=2))
 
 
 def test_attention_of_one_decoding_step_over_uneven_heads(
@@ -216,13 +216,20 @@ def test_a_state_is_known_or_zero(make_view: MakeView) -> None:
 
 
 def test_total_attention_never_holds_tokens_by_tokens(make_view: MakeView) -> None:
-    view = make_view(tokens=512, batch=1, group=2, padding=(0,))
+    view = make_view(tokens=1500, batch=1, group=2, padding=(0,))
     with LargestTensor() as seen:  # type: ignore[no-untyped-call]
-        view.total_attention(chunk=16)
-    assert 4 * 16 * 512 <= seen.numel <= 4 * 16 * 512 + 1
+        view.total_attention()
+    assert 1500 * 1500 / 8 < seen.numel < 1500 * 1500 / 2
+
+
+def test_counting_queries_that_see_anything_takes_no_array_of_queries_by_tokens(
+    make_view: MakeView,
+) -> None:
+    view = make_view(tokens=300, padding=(0, 20), window=9)
     with LargestTensor() as seen:  # type: ignore[no-untyped-call]
-        view.total_attention(chunk=512)
-    assert seen.numel >= 4 * 512 * 512
+        counted = view._seeing(slice(0, 300))
+    assert seen.numel <= 2 * 2 * 301
+    assert counted[..., 0].tolist() == [[300, 300], [280, 280]]
 
 
 def test_half_precision_keys_are_never_copied_whole(make_view: MakeView) -> None:

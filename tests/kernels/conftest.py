@@ -1,7 +1,8 @@
-"""Random ragged caches, shared by the tests of the kernels."""
+"""Random ragged caches and a sound interpreter, shared by the tests of the kernels."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -50,26 +51,38 @@ def make_case(
     sinks: bool = False,
     first_seen: torch.dtype | None = None,
     gaps: int = 3,
+    free: Sequence[int] | None = None,
+    shuffled: bool = False,
     seed: int = 0,
 ) -> Case:
     """One token per row at random rising positions; all that must not be read is NaN.
 
     `sizes` are the segments' lengths, `len(sizes) / kv_heads` the batch, `gaps` the number of
-    positions that even the longest segment has lost, `first_seen` the dtype of these bounds.
+    positions that even the longest segment has lost, `first_seen` the dtype of these bounds,
+    `free` the rows behind each segment, `shuffled` whether the rows of a segment lie in any order.
     """
     random = torch.Generator().manual_seed(seed)
 
     def normal(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=random).to(dtype)
 
-    batch, rows, spare = len(sizes) // kv_heads, sum(sizes), 2
+    batch, spare = len(sizes) // kv_heads, 2
+    room = [size + more for size, more in zip(sizes, free or [0] * len(sizes), strict=True)]
+    offsets, rows = torch.tensor([0, *room]).cumsum(0), sum(room)
+    ends = offsets[:-1] + torch.tensor(sizes)
     before_tail = max(0, max(sizes) + gaps, new - tail_tokens)
-    kept = [torch.randperm(before_tail, generator=random)[:n].sort().values for n in sizes]
+    kept = [torch.randperm(before_tail, generator=random)[:n] for n in sizes]
+    positions = torch.zeros(rows + spare)
+    for start, columns in zip(offsets, kept, strict=False):
+        ordered = columns if shuffled else columns.sort().values
+        positions[start : start + len(columns)] = ordered
     keys, values = normal(rows + spare, head_dim), normal(rows + spare, value_dim)
     tail_keys = normal(batch, kv_heads, tail_tokens + spare, head_dim)
     tail_values = normal(batch, kv_heads, tail_tokens + spare, value_dim)
     for flat in (keys, values):
         flat[rows:] = float("nan")
+        for end, behind in zip(ends, offsets[1:], strict=True):
+            flat[end:behind] = float("nan")
     for tail in (tail_keys, tail_values):
         tail[:, :, tail_tokens:] = float("nan")
     # from before the first column to behind the query itself
@@ -79,8 +92,8 @@ def make_case(
             normal(batch, kv_heads * group, new, head_dim),
             keys,
             values,
-            torch.tensor([0, *sizes]).cumsum(0),
-            torch.cat([*kept, torch.zeros(spare)]).int(),
+            offsets,
+            positions.int(),
             tail_keys,
             tail_values,
             tail_tokens,
@@ -93,6 +106,7 @@ def make_case(
             "slopes": torch.rand(kv_heads * group, generator=random) if slopes else None,
             "sinks": normal(kv_heads * group) if sinks else None,
             "first_seen": None if first_seen is None else bounds.to(first_seen),
+            "ends": None if free is None else ends,
         },
         mass=torch.rand(rows + spare, generator=random),
         tail_mass=torch.rand(batch, kv_heads, tail_tokens + spare, generator=random),
@@ -103,3 +117,36 @@ def make_case(
 def case() -> Callable[..., Case]:
     """Makes a random call; see `make_case`."""
     return make_case
+
+
+@pytest.fixture(autouse=True)
+def repaired_interpreter(monkeypatch):
+    """Where kernels run in Triton's interpreter, mends what some of its versions get wrong."""
+    if os.environ.get("TRITON_INTERPRET") != "1":
+        return
+    import numpy as np
+    import triton.language as tl
+    from triton.runtime import interpreter
+
+    product, patch_tensor = (
+        interpreter.InterpreterBuilder.create_dot,
+        interpreter._patch_lang_tensor,
+    )
+
+    def widened(tile):
+        """Version 3.9 multiplies tiles of bfloat16 as whole numbers of the same bits."""
+        if tile.dtype.scalar != tl.bfloat16:
+            return tile
+        data = interpreter._convert_float(tile.data, tl.bfloat16, tl.float32, None)
+        return interpreter.TensorHandle(data.view(np.float32), tl.float32)
+
+    def create_dot(self, a, b, *rest):
+        return product(self, widened(a), widened(b), *rest)
+
+    def patched(tensor, scope):
+        """Version 3.6 takes an array of one number for a number, which newer numpy refuses."""
+        patch_tensor(tensor, scope)
+        scope.set_attr(tensor, "__index__", lambda self: self.handle.data.item())
+
+    monkeypatch.setattr(interpreter.InterpreterBuilder, "create_dot", create_dot)
+    monkeypatch.setattr(interpreter, "_patch_lang_tensor", patched)

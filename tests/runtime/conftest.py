@@ -1,8 +1,10 @@
 """Tiny random models of every supported family, and dense attention with a mask as the oracle."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +16,8 @@ from transformers.masking_utils import sdpa_mask
 
 from kvbudget.allocator import Certificate, Geometry, Plan
 from kvbudget.runtime import geometry_of
+
+sys.path.insert(0, str(Path(__file__).parent))  # test folders are no packages
 
 SHAPE = {
     "vocab_size": 97,

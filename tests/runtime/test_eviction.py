@@ -28,6 +28,43 @@ def slow_selection(scores, valid, capacity, sinks, recent) -> set[int]:
     return set([*first, *last, *by_score][:capacity])
 
 
+def float64_worth(scores, valid, sinks, recent):
+    """One float64 per token that sorts them by the rule; needs scores that are finite."""
+    rank = valid.cumsum(-1).double()
+    from_end = rank[..., -1:] - rank
+    above = float(torch.finfo(torch.float32).max) * 2
+    worth = torch.where(from_end < recent, above * (1 + recent - from_end), scores.double())
+    worth = torch.where(rank <= sinks, above * (2 + recent + sinks - rank), worth)
+    return worth.masked_fill(~valid, -torch.inf)
+
+
+FINITE = [0.0, -0.0, 1.0, -1.0, 1e-45, -1e-45, 1.1754944e-38, 3.4028235e38, -3.4028235e38, 0.1]
+
+
+@st.composite
+def scored_by_any_float(draw: st.DrawFn) -> tuple[torch.Tensor, torch.Tensor]:
+    """Finite scores of every size with ties, and which places are valid."""
+    shape = draw(st.integers(1, 2)), draw(st.integers(1, 2)), draw(st.integers(1, 30))
+    count = shape[0] * shape[1] * shape[2]
+    numbers = st.sampled_from(FINITE) | st.floats(allow_nan=False, allow_infinity=False, width=32)
+    scores = torch.tensor(draw(st.lists(numbers, min_size=count, max_size=count))).view(shape)
+    flags = st.lists(st.booleans(), min_size=count, max_size=count)
+    return scores, torch.tensor(draw(flags)).view(shape)
+
+
+@settings(deadline=None)
+@given(scored_by_any_float(), st.integers(0, 40), st.integers(0, 40), st.integers(0, 33))
+def test_whole_numbers_sort_tokens_as_float64_does(given_scores, sinks, recent, capacity):
+    scores, valid = given_scores
+    protected = {"sinks": sinks, "recent": recent}
+    worth = float64_worth(scores, valid, sinks, recent)
+    order = worth.argsort(dim=-1, descending=True, stable=True)
+    assert torch.equal(keep_order(scores, valid, **protected), order)
+    best = torch.zeros_like(valid).scatter_(-1, order[..., :capacity], True)
+    keep = select(scores, valid, torch.tensor([[capacity]]), **protected)
+    assert torch.equal(keep, best & valid)
+
+
 @settings(deadline=None)
 @given(scored(), st.integers(0, 45), st.integers(0, 5), st.integers(0, 9))
 def test_select_keeps_sinks_then_recent_then_the_best(given_scores, capacity, sinks, recent):
@@ -76,6 +113,39 @@ def test_scores_of_minus_infinity_lose_to_every_other_valid_token():
     valid = torch.tensor([[[True, True, True, True]]])
     keep = select(scores, valid, torch.tensor([3]), sinks=0, recent=0)
     assert keep.tolist() == [[[True, False, True, True]]]
+
+
+def test_invalid_tokens_lose_to_scores_of_minus_infinity():
+    scores = torch.full((1, 1, 4), float("-inf"))
+    valid = torch.tensor([[[False, True, False, True]]])
+    assert keep_order(scores, valid, sinks=0, recent=0).tolist() == [[[1, 3, 0, 2]]]
+    keep = select(scores, valid, torch.tensor([2]), sinks=0, recent=0)
+    assert torch.equal(keep, valid)
+
+
+def test_protected_tokens_win_against_scores_of_infinity():
+    scores = torch.tensor([[[0.0, float("inf"), float("inf"), 0.0, -1.0]]])
+    everywhere = torch.ones_like(scores, dtype=torch.bool)
+    assert keep_order(scores, everywhere, sinks=1, recent=2).tolist() == [[[0, 4, 3, 1, 2]]]
+    keep = select(scores, everywhere, torch.tensor([3]), sinks=1, recent=2)
+    assert keep.tolist() == [[[True, False, False, True, True]]]
+
+
+@pytest.mark.parametrize(("sinks", "recent"), [(2**40, 0), (0, 2**40), (2**31 - 1, 2**31 - 1)])
+def test_more_tokens_may_be_protected_than_there_are(sinks, recent):
+    scores, valid = torch.randn(1, 1, 6), torch.ones(1, 1, 6, dtype=torch.bool)
+    order = range(6) if sinks else reversed(range(6))
+    assert keep_order(scores, valid, sinks=sinks, recent=recent).tolist() == [[list(order)]]
+
+
+def test_half_precision_scores_and_shared_rows_are_served():
+    scores = torch.randn(1, 2, 9).half()
+    valid = torch.ones(1, 1, 9, dtype=torch.bool).expand(1, 2, 9)
+    assert torch.equal(keep_order(scores, valid), keep_order(scores.float(), valid))
+    one = scores[:, :1].expand(1, 2, 9)
+    keep = select(one, valid, torch.tensor([3]), sinks=0, recent=1)
+    assert torch.equal(keep[:, 0], keep[:, 1])
+    assert keep.sum(-1).tolist() == [[3, 3]]
 
 
 @pytest.mark.parametrize(

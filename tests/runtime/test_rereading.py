@@ -174,11 +174,12 @@ def states(cache) -> dict[tuple[int, int, int], float]:
     """State of every token that waits in a prefix, by layer, KV head and column."""
     found = {}
     for index, layer in enumerate(cache.stack.layers):
-        borders = layer.store.offsets.tolist()
-        for head in range(layer.store.kv_heads):
-            for at in range(borders[head], borders[head + 1]):
-                column = int(layer.store.positions[at])
-                found[index, head, column] = float(layer.store.state[at, 0])
+        segments = layer.store.segments.lengths
+        columns, told = layer.store.kept_columns(), layer.store.kept_state()[:, 0]
+        pairs = zip(columns.split(segments), told.split(segments), strict=True)
+        for head, (held, numbers) in zip(range(layer.store.kv_heads), pairs, strict=False):
+            for column, number in zip(held.tolist(), numbers.tolist(), strict=True):
+                found[index, head, column] = number
     return found
 
 

@@ -2,7 +2,6 @@
 
 import copy
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import ClassVar
 
 import pytest
@@ -72,9 +71,9 @@ def test_every_query_is_counted_once_for_every_token_it_could_see(model, tight, 
     with budgeted(model, plan, Sighted()) as cache:
         model.generate(tokens, do_sample=False, max_new_tokens=NEW, **how, past_key_values=cache)
         for store in stores(cache):
-            counted, column = store.state.unbind(-1)
+            counted, column = store.kept_state().unbind(-1)
             assert 0 < store.lengths.max() <= 30
-            assert torch.equal(column, store.positions.float())
+            assert torch.equal(column, store.kept_columns().float())
             assert torch.equal(counted, store.tail_first - column)
 
 
@@ -88,9 +87,9 @@ def test_padding_and_batches_change_no_count(model, tight):
             tokens, attention_mask=mask, do_sample=False, max_new_tokens=NEW, past_key_values=cache
         )
         for store in stores(cache):
-            counted, column = store.state.unbind(-1)
+            counted, column = store.kept_state().unbind(-1)
             assert torch.equal(counted, store.tail_first - column)
-            assert store.positions.view(-1)[int(store.offsets[store.kv_heads]) :].min() >= 7
+            assert min(int(columns[0]) for columns in store.kept_positions()[1]) >= 7
 
 
 def test_queries_taken_back_before_an_eviction_are_not_counted(model, plan):
@@ -104,7 +103,7 @@ def test_queries_taken_back_before_an_eviction_are_not_counted(model, plan):
         for layer in cache.stack.layers:
             layer.shrink_to(1, layer.seen_tokens + 1)
             layer._make_room(layer.store, 20)
-            counted, column = layer.store.state.unbind(-1)
+            counted, column = layer.store.kept_state().unbind(-1)
             assert torch.equal(counted, layer.store.tail_first - column)
 
 
@@ -119,27 +118,27 @@ def test_heavy_hitters_of_a_whole_life_equal_a_simulation(model, plan):
             at = layer.seen_tokens
             model(tokens[:, at : at + 1], past_key_values=cache)
             if layer.store.tail_first == first:
-                queries = layer.judge.recent.all()[0]
+                queries = layer.judge.recent.all()[0].clone()
                 tail_keys = layer.store.tail_keys[0, :, : layer.store.tail_tokens].clone()
-                keys = layer.store.keys.clone()
-                offsets = layer.store.offsets.tolist()
-                before, columns = layer.store.state.clone(), layer.store.positions.long()
+                rows = layer.store.segments.held_rows()
+                keys, columns = layer.store.keys[rows], layer.store.kept_columns().long()
+                before, lengths = layer.store.kept_state(), layer.store.segments.lengths
         group = queries.shape[0] // layer.store.kv_heads
         decoded = tail_keys.shape[1]
-        for head, (start, end) in enumerate(pairwise(offsets)):
-            held = torch.cat([keys[start:end], tail_keys[head]])
-            place = torch.cat([columns[start:end], torch.arange(first, first + decoded)])
-            total = torch.cat([before[start:end, 0], torch.zeros(decoded)])
+        after = layer.store.kept_state()[:, 0].split(layer.store.segments.lengths)
+        held = zip(keys.split(lengths), columns.split(lengths), before.split(lengths), strict=True)
+        for head, (held_keys, held_columns, held_state) in enumerate(held):
+            every = torch.cat([held_keys, tail_keys[head]])
+            place = torch.cat([held_columns, torch.arange(first, first + decoded)])
+            total = torch.cat([held_state[:, 0], torch.zeros(decoded)])
             for step in range(decoded):
                 at = queries.shape[1] - decoded + step
                 for query in queries[head * group : (head + 1) * group, at]:
-                    logits = (held @ query) * layer.judge.rules.scaling
+                    logits = (every @ query) * layer.judge.rules.scaling
                     logits[place > first + step] = -torch.inf
                     total += logits.softmax(0) / group
             for position, found in zip(
-                layer.store.kept_positions()[0][head].tolist(),
-                layer.store.state[layer.store.offsets[head] : layer.store.offsets[head + 1], 0],
-                strict=False,
+                layer.store.kept_positions()[0][head].tolist(), after[head], strict=False
             ):
                 if position < first + decoded:
                     wanted = total[(place == position).nonzero()[0, 0]]
@@ -210,7 +209,7 @@ def test_a_draft_that_is_taken_back_counts_as_if_it_had_never_been(model, plan, 
             assert cache.get_seq_length() == PROMPT + accepted * (step + 1)
         for layer in cache.stack.layers:
             layer._make_room(layer.store, 1)
-            counted, column = layer.store.state.unbind(-1)
+            counted, column = layer.store.kept_state().unbind(-1)
             assert torch.equal(counted, layer.store.tail_first - column)
             assert layer.judge.prompt_columns == PROMPT
 
@@ -275,7 +274,7 @@ def test_a_token_decoded_behind_an_accepted_draft_is_taken_back_by_itself(model,
         model(tokens[:, PROMPT + 6 : PROMPT + 7], past_key_values=cache)
         for layer in cache.stack.layers:
             layer._make_room(layer.store, layer.store.free_tail + 1)
-            counted, column = layer.store.state.unbind(-1)
+            counted, column = layer.store.kept_state().unbind(-1)
             assert torch.equal(counted, layer.store.tail_first - column)
 
 

@@ -72,7 +72,8 @@ def test_a_random_life_equals_dense_attention_within_the_budget(soak, pair, numb
 
 
 def change_a_value(cache):
-    cache.stack.layers[0].store.values[-1] += 0.01
+    store = cache.stack.layers[0].store
+    store.values[store.segments.held_rows()[-1]] += 0.01
 
 
 def forget_the_window(cache):

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from functools import cache
-from importlib.util import find_spec
-
 import torch
 from torch import Tensor
 
+from ..available import triton_is_installed
 from . import reference
-from .arguments import check, check_mass, check_rules
+from .arguments import check, check_lengths, check_mass, check_rules
 from .prefix import Prefix
 
 __all__ = ["Prefix", "ragged_attention"]
@@ -35,11 +33,14 @@ def ragged_attention(
     mass: Tensor | None = None,
     tail_mass: Tensor | None = None,
     prefix: Prefix | None = None,
+    ends: Tensor | None = None,
+    lengths: Tensor | None = None,
 ) -> Tensor:
     """Attend to a flat prefix of unequal segments and to a rectangular tail, in one softmax.
 
     Segment `p = b * kv_heads + h` of the prefix, rows `offsets[p]:offsets[p + 1]`, holds what KV
-    head `h` of sequence `b` kept. Every KV head has seen every token since, so these lie in the
+    head `h` of sequence `b` kept, in any order; with `ends` only the rows `offsets[p]:ends[p]` do,
+    and those behind them are free. Every KV head has seen every token since, so these lie in the
     tail: its slot `t` has position `seen_tokens - tail_tokens + t`. Query `i` has position
     `seen_tokens - new + i` and sees the keys at its own position and before, no further back
     than `window` positions (its own included), and none before its `first_seen`. Query head `j`
@@ -71,8 +72,13 @@ def ragged_attention(
         mass: float32 [rows]; what each row was attended, summed over the new queries and
             averaged over the group, is added in place.
         tail_mass: float32 [batch, kv_heads, tail_capacity]; the same for the tail.
-        prefix: `Prefix(keys, values, offsets, positions)`, kept from call to call as long as none
-            of the four changes: it spares looking at them again.
+        prefix: `Prefix(keys, values, offsets, positions, ends)`, kept from call to call: it spares
+            looking at them again. Tell it when one of them was changed in place.
+        ends: Row behind the last one of each segment, int64 [batch * kv_heads], from `offsets[p]`
+            to `offsets[p + 1]`; None if the segments lie back to back.
+        lengths: int32 [2], `tail_tokens` and `seen_tokens` as the device of the queries knows
+            them: kernels then read them there, so that a captured CUDA graph stays right when they
+            change. The two numbers must be right as well, and are what the CPU reads.
 
     Returns:
         [batch, heads, new, value_dim], contiguous, in the dtype of `queries`.
@@ -82,11 +88,13 @@ def ragged_attention(
         ValueError: If a shape, a length or a setting is wrong.
     """
     tensors = (queries, keys, values, offsets, positions, tail_keys, tail_values)
-    check(*tensors, tail_tokens, seen_tokens, prefix)
+    check(*tensors, tail_tokens, seen_tokens, prefix, ends)
     check_rules(queries, window, softcap, slopes, sinks, first_seen)
+    if lengths is not None:
+        check_lengths(queries, lengths)
     if mass is not None or tail_mass is not None:
         check_mass(keys, tail_keys, mass, tail_mass)
-    if queries.is_cuda and _triton_is_installed() and _triton_serves(queries, values):
+    if queries.is_cuda and triton_is_installed() and _triton_serves(queries, values):
         # only here, so that machines without a GPU need no triton
         from .triton_kernel import ragged_attention as implementation
     else:
@@ -105,20 +113,20 @@ def ragged_attention(
             mass=mass,
             tail_mass=tail_mass,
             prefix=prefix,
+            ends=ends,
+            lengths=lengths,
         )
     if torch.is_grad_enabled() and queries.requires_grad:
         return _refuse_backward(out, queries)
     return out
 
 
-@cache
-def _triton_is_installed() -> bool:
-    return find_spec("triton") is not None
-
-
 def _triton_serves(queries: Tensor, values: Tensor) -> bool:
-    widest = max(queries.shape[-1], values.shape[-1])
-    return queries.dtype != torch.float64 and widest <= 256
+    """Whether a tile of these widths fits a GPU's shared memory."""
+    head_dim, value_dim = queries.shape[-1], values.shape[-1]
+    if queries.dtype in (torch.float16, torch.bfloat16):
+        return head_dim <= 576 and value_dim <= 512
+    return queries.dtype == torch.float32 and max(head_dim, value_dim) <= 256
 
 
 class _NoBackward(torch.autograd.Function):

@@ -19,6 +19,7 @@ def check(
     tail_tokens: int,
     seen_tokens: int,
     prefix: Prefix | None,
+    ends: Tensor | None = None,
 ) -> None:
     """Check shapes, dtypes and devices of what is attended to; contents are not read.
 
@@ -44,10 +45,10 @@ def check(
     if not kind.is_floating_point:
         raise TypeError(f"`queries` must be floating point, but got {kind}.")
     told = (kind, queries.device, batch * kv_heads, head_dim)
-    if prefix is not None and not prefix.holds(keys, values, offsets, positions):
+    if prefix is not None and not prefix.holds(keys, values, offsets, positions, ends):
         raise ValueError(
-            "`prefix` must be made of the `keys`, `values`, `offsets` and `positions` that are "
-            "passed with it, but it holds others. Make a new one when one of them changes."
+            "`prefix` must be made of the `keys`, `values`, `offsets`, `positions` and `ends` that "
+            "are passed with it, but it holds others. Make a new one when one of them changes."
         )
     # the tensors of a kept prefix are checked at the first call only
     if prefix is None or prefix.checked_for != told:
@@ -55,6 +56,8 @@ def check(
         _demand("values", values, (rows, value_dim), kind, queries)
         _demand("offsets", offsets, (batch * kv_heads + 1,), torch.int64, queries)
         _demand("positions", positions, (rows,), torch.int32, queries)
+        if ends is not None:
+            _demand("ends", ends, (batch * kv_heads,), torch.int64, queries)
     if prefix is not None:
         prefix.checked_for = told
     _demand("tail_keys", tail_keys, (batch, kv_heads, capacity, head_dim), kind, queries)
@@ -102,6 +105,16 @@ def check_rules(
             "`slopes` must not be given together with `softcap`: it is not settled which comes "
             "first. Leave one of them out."
         )
+
+
+def check_lengths(queries: Tensor, lengths: Tensor) -> None:
+    """Check the lengths that the device knows; their contents are not read.
+
+    Raises:
+        TypeError: If the dtype is wrong or they lie on another device.
+        ValueError: If the shape is wrong.
+    """
+    _demand("lengths", lengths, (2,), torch.int32, queries)
 
 
 def check_mass(

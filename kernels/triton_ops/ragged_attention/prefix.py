@@ -2,108 +2,191 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from itertools import groupby, pairwise
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
-from .work_list import WorkList, build_work_list
+from .work_list import WorkList
+
+
+class Place(NamedTuple):
+    """Where neighbouring segments of one length lie, in rooms of one size.
+
+    Args:
+        segments: Which segments these are; a number if it is one.
+        rows: Which rows of the prefix, those between the segments among them.
+        tokens: Rows of each segment.
+        room: Rows from the first of one segment to the first of the next.
+    """
+
+    segments: int | slice
+    rows: slice
+    tokens: int
+    room: int
+
+    def of(self, by_row: Tensor) -> Tensor:
+        """Their part of a tensor by row, a view [segments, tokens, ...] of it."""
+        part = by_row[self.rows]
+        if not isinstance(self.segments, slice):
+            return part
+        count = self.segments.stop - self.segments.start
+        by_segment: Tensor = part.unflatten(0, (count, self.room))
+        return by_segment.narrow(1, 0, self.tokens)
 
 
 class Run(NamedTuple):
     """Neighbouring segments of one length; a single segment lacks the first axis.
 
     Args:
-        segments: Which segments these are.
-        rows: Which rows of the prefix.
+        place: Where they lie.
         keys: [segments, head_dim, tokens], a view.
         values: [segments, tokens, value_dim], a view.
         positions: [segments, tokens], a view.
     """
 
-    segments: int | slice
-    rows: slice
+    place: Place
     keys: Tensor
     values: Tensor
     positions: Tensor
 
+    @property
+    def segments(self) -> int | slice:
+        """Which segments these are; a number if it is one."""
+        return self.place.segments
+
 
 class Prefix:
-    """The kept tokens of all segments back to back, and what follows from where they lie.
+    """The kept tokens of all segments, and what follows from where they lie.
 
-    To be made anew whenever one of the tensors changes. Reads `offsets` and the extent of
-    `positions` on the host, which on CUDA waits for the device.
+    Reads `offsets` and `ends` on the host, and the extent of `positions` where that is asked for,
+    which on CUDA waits for the device. To be made anew when another tensor takes the place of one
+    of them, and to be told by `renew` when one was changed in place.
 
     Args:
         keys: [rows, head_dim].
         values: [rows, value_dim].
         offsets: Segment borders, int64 [segments + 1], never falling, from 0 to at most `rows`.
         positions: Column of each row in its sequence, int32 [rows].
+        ends: Row behind the last one of each segment, int64 [segments], none before
+            `offsets[p]` or behind `offsets[p + 1]`; None if the segments lie back to back.
 
     Attributes:
-        bounds: `offsets` on the host.
         checked_for: Type, device, segments and head size of queries that it was found to suit.
 
     Raises:
-        ValueError: If `offsets` do not start at 0, fall, or end beyond the rows.
+        ValueError: If `offsets` do not start at 0, fall, or end beyond the rows, or `ends` lie
+            outside of them.
     """
 
-    def __init__(self, keys: Tensor, values: Tensor, offsets: Tensor, positions: Tensor) -> None:
+    def __init__(
+        self,
+        keys: Tensor,
+        values: Tensor,
+        offsets: Tensor,
+        positions: Tensor,
+        ends: Tensor | None = None,
+    ) -> None:
         self.keys, self.values, self.offsets, self.positions = (keys, values, offsets, positions)
-        self.bounds: list[int] = offsets.tolist()
+        self.ends = ends
+        self.checked_for: tuple[object, ...] = ()
+        self._work: dict[int, WorkList] = {}
+        self._check()
+
+    @cached_property
+    def bounds(self) -> list[int]:
+        """`offsets` on the host."""
+        bounds: list[int] = self.offsets.tolist()
+        return bounds
+
+    @cached_property
+    def stops(self) -> list[int]:
+        """Row behind the last one of each segment, on the host."""
+        stops: list[int] = self.bounds[1:] if self.ends is None else self.ends.tolist()
+        return stops
+
+    def _check(self) -> None:
         if (
             self.bounds[0] != 0
-            or self.bounds[-1] > len(keys)
+            or self.bounds[-1] > len(self.keys)
             or any(a > b for a, b in pairwise(self.bounds))
         ):
             raise ValueError(
-                f"`offsets` must rise from 0 to at most the {len(keys)} rows of `keys`, but got "
-                f"{self.bounds}."
+                f"`offsets` must rise from 0 to at most the {len(self.keys)} rows of `keys`, but "
+                f"got {self.bounds}."
             )
-        self.checked_for: tuple[object, ...] = ()
-        self._work: WorkList | None = None
+        rooms = zip(self.bounds, self.stops, self.bounds[1:], strict=False)
+        if any(not first <= stop <= end for first, stop, end in rooms):
+            raise ValueError(
+                f"`ends` must lie between the borders {self.bounds}, but got {self.stops}."
+            )
 
-    def holds(self, keys: Tensor, values: Tensor, offsets: Tensor, positions: Tensor) -> bool:
+    def renew(self) -> None:
+        """Forget what was found in tensors whose contents were changed in place since.
+
+        What follows on the device is found anew at once, what follows on the host when it is asked
+        for; the contents are not checked again.
+        """
+        for name in ("bounds", "stops", "span", "runs", "largest"):
+            vars(self).pop(name, None)
+        for work in self._work.values():
+            work.fill(self.offsets, self.ends)
+
+    def holds(
+        self,
+        keys: Tensor,
+        values: Tensor,
+        offsets: Tensor,
+        positions: Tensor,
+        ends: Tensor | None = None,
+    ) -> bool:
         """Whether it was made of these very tensors."""
         return (
             self.keys is keys
             and self.values is values
             and self.offsets is offsets
             and self.positions is positions
+            and self.ends is ends
         )
 
     def nbytes(self) -> int:
         """Bytes of what was derived from the tensors; they themselves do not count."""
-        derived = () if self._work is None else self._work[:4]
-        return sum(tensor.untyped_storage().nbytes() for tensor in derived)
+        return sum(work.nbytes() for work in self._work.values())
 
     @cached_property
     def span(self) -> tuple[int, int]:
         """Lowest and highest position held; a span that nothing can hide if there is none."""
-        if not self.bounds[-1]:
+        held = [run.positions.aminmax() for run in self.runs if run.positions.numel()]
+        if not held:
             return 2**62, -1
-        low, high = self.positions[: self.bounds[-1]].aminmax()
-        return int(low), int(high)
+        lows, highs = (torch.stack(extreme) for extreme in zip(*held, strict=True))
+        return int(lows.min()), int(highs.max())
 
     @cached_property
     def runs(self) -> list[Run]:
-        """The segments, those of equal length next to each other taken together."""
+        """The segments; neighbours of one length, in rooms of one size, are taken together."""
         runs, first = [], 0
-        for tokens, same in groupby(b - a for a, b in pairwise(self.bounds)):
+        for (tokens, room), same in groupby(self._sizes()):
             count = len(list(same))
-            runs.append(self._run(first, count, tokens))
+            runs.append(self._run(first, count, tokens, room))
             first += count
         return runs
 
-    def _run(self, first: int, count: int, tokens: int) -> Run:
-        rows = slice(self.bounds[first], self.bounds[first + count])
-        parts = (self.keys[rows], self.values[rows], self.positions[rows])
-        if count == 1:
-            return Run(first, rows, parts[0].mT, *parts[1:])
-        keys, values, positions = (x.unflatten(0, (count, tokens)) for x in parts)
-        return Run(slice(first, first + count), rows, keys.mT, values, positions)
+    def _sizes(self) -> Iterator[tuple[int, int]]:
+        """Rows of each segment, and rows to the start of the next."""
+        for (first, end), stop in zip(pairwise(self.bounds), self.stops, strict=True):
+            yield stop - first, end - first
+
+    def _run(self, first: int, count: int, tokens: int, room: int) -> Run:
+        start = self.bounds[first]
+        rows = slice(start, start + (tokens if count == 1 else count * room))
+        segments = first if count == 1 else slice(first, first + count)
+        place = Place(segments, rows, tokens, room)
+        keys, values, positions = map(place.of, (self.keys, self.values, self.positions))
+        return Run(place, keys.mT, values, positions)
 
     @cached_property
     def largest(self) -> tuple[int, int]:
@@ -118,7 +201,11 @@ class Prefix:
         return [by_segment[run.segments] for run in self.runs]
 
     def work_list(self, split_tokens: int) -> WorkList:
-        """Slices for programs on a GPU; the newest list is kept."""
-        if self._work is None or self._work.split_tokens != split_tokens:
-            self._work = build_work_list(self.bounds, split_tokens, self.offsets.device)
-        return self._work
+        """Slices for programs on a GPU; the list of each length is kept."""
+        work = self._work.get(split_tokens)
+        if work is None:
+            segments = len(self.offsets) - 1
+            work = WorkList(len(self.keys), segments, split_tokens, self.offsets.device)
+            work.fill(self.offsets, self.ends)
+            self._work[split_tokens] = work
+        return work

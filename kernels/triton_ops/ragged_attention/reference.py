@@ -42,12 +42,14 @@ def ragged_attention(
     mass: Tensor | None = None,
     tail_mass: Tensor | None = None,
     prefix: Prefix | None = None,
+    ends: Tensor | None = None,
+    lengths: Tensor | None = None,
 ) -> Tensor:
     """Do what the package's `ragged_attention` documents; arguments are not checked again."""
     batch, heads, new, head_dim = queries.shape
     kv_heads, value_dim = tail_values.shape[1], tail_values.shape[3]
     pairs, group = batch * kv_heads, heads // kv_heads
-    prefix = Prefix(keys, values, offsets, positions) if prefix is None else prefix
+    prefix = Prefix(keys, values, offsets, positions, ends) if prefix is None else prefix
     factor, rest = _split_factor(scaling, queries.dtype)
     by_pair = (queries * factor).reshape(pairs, group, new, head_dim)
     rule = _Rule(group, rest, softcap, _by_pair(slopes, batch, kv_heads))
@@ -186,7 +188,7 @@ class _Noted(NamedTuple):
     def add(self, run: Run, held: Tensor, newer: Tensor) -> None:
         """Add the weights of a run, [segments, group * new, tokens]."""
         if self.mass is not None:
-            mass = self.mass[run.rows].view(run.positions.shape)
+            mass = run.place.of(self.mass)
             mass.add_(held.sum(-2), alpha=1 / self.group)
         if self.tail_mass is not None:
             mass = self.tail_mass[run.segments].narrow(-1, 0, newer.shape[-1])

@@ -1,8 +1,8 @@
-"""The three Triton programs of ragged attention; `triton_kernel` launches them.
+"""The Triton programs that attend; `triton_joining` has those that join, `triton_kernel` launches.
 
 Names begin with `i_` for an index, `o_` for offsets, `p_` for pointers and `b_` for a loaded tile.
 All matrices are contiguous. A query row `r` of a pair is query head `r // new` of its group and
-new token `r % new`.
+new token `r % new`. A key is read in one or two tiles of `BLOCK_HEAD` and `BLOCK_REST` columns.
 """
 
 # mypy: disable-error-code="no-untyped-def, untyped-decorator"
@@ -11,32 +11,72 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-# sizes that change from token to token must not make Triton compile again
-_CHANGING = ("num_items", "tail_splits", "tail_tokens", "tail_capacity", "seen", "new", "window")
+from ..triton_tiles import load_piece
+
+# sizes that change from token to token or prompt to prompt must not make Triton compile again
+CHANGING = (
+    *("pairs", "most_items", "split", "tail_splits", "tail_tokens", "tail_capacity"),
+    *("seen", "new", "window", "num_rows"),
+)
+# parts of one storage, of which numbers are loaded one by one
+PARTS = ("item_pair", "item_start", "item_end", "first_item", "lengths")
 
 
 @triton.jit
-def _slice(item_pair, item_start, item_end, num_items, tail_splits, tail_tokens, capacity, SPLIT):
-    """Which pair and which rows program i_w works on; items beyond the list lie in the tail."""
+def load_lengths(lengths, tail_tokens, seen, HAS_LENGTHS: tl.constexpr):
+    """Tokens of the tail and tokens seen: as the device knows them, if it was told."""
+    if HAS_LENGTHS:
+        tail_tokens = tl.load(lengths)
+        seen = tl.load(lengths + 1)
+    return tail_tokens, seen
+
+
+@triton.jit
+def load_slice(
+    item_pair,
+    item_start,
+    item_end,
+    most_items,
+    split,
+    tail_splits,
+    tail_tokens,
+    tail_capacity,
+):
+    """Which pair and which rows program i_w works on; behind all items come those of the tail.
+
+    Items that are not in use, and slices of the tail behind the slots in use, are empty.
+    """
     i_w = tl.program_id(0)
-    if i_w < num_items:
+    if i_w < most_items:
         i_p = tl.load(item_pair + i_w)
         start = tl.load(item_start + i_w)
         end = tl.load(item_end + i_w)
     else:
-        i_p = (i_w - num_items) // tail_splits
-        first = (i_w - num_items) % tail_splits * SPLIT
-        start = i_p * capacity + first
-        end = i_p * capacity + tl.minimum(first + SPLIT, tail_tokens)
+        i_p = (i_w - most_items) // tail_splits
+        first = (i_w - most_items) % tail_splits * split
+        start = i_p * tail_capacity + first
+        end = i_p * tail_capacity + tl.minimum(first + split, tail_tokens)
     return i_p, start, end
 
 
 @triton.jit
-def _load_rows(p, o_n, n_ok, WIDTH: tl.constexpr, BLOCK: tl.constexpr):
-    """Rows `o_n` of a contiguous matrix, padded with zeros to [len(o_n), BLOCK]."""
-    o_d = tl.arange(0, BLOCK)
+def _load_rows(p, o_n, n_ok, FIRST: tl.constexpr, WIDTH: tl.constexpr, BLOCK: tl.constexpr):
+    """Columns from FIRST on of rows `o_n` of a matrix, padded with zeros to [len(o_n), BLOCK]."""
+    o_d = FIRST + tl.arange(0, BLOCK)
     p_x = p + o_n.to(tl.int64)[:, None] * WIDTH + o_d[None, :]
     return tl.load(p_x, mask=n_ok[:, None] & (o_d < WIDTH)[None, :], other=0.0)
+
+
+@triton.jit
+def _load_both(
+    p, o_n, n_ok, HEAD_DIM: tl.constexpr, BLOCK_HEAD: tl.constexpr, BLOCK_REST: tl.constexpr
+):
+    """Rows of queries or keys in two tiles; the second is the first if one is enough."""
+    b_x = _load_rows(p, o_n, n_ok, 0, HEAD_DIM, BLOCK_HEAD)
+    b_rest = b_x
+    if BLOCK_REST > 0:
+        b_rest = _load_rows(p, o_n, n_ok, BLOCK_HEAD, HEAD_DIM, BLOCK_REST)
+    return b_x, b_rest
 
 
 @triton.jit
@@ -59,9 +99,30 @@ def _row_slopes(slopes, o_r, r_ok, i_h, new, GROUP: tl.constexpr, HAS_SLOPES: tl
 
 
 @triton.jit
+def _products(b_q, b_q_rest, b_k, b_k_rest, BLOCK_REST: tl.constexpr):
+    """Products [rows, tokens] of rows and keys in two tiles each."""
+    b_s = tl.dot(b_q, tl.trans(b_k), input_precision="ieee")
+    if BLOCK_REST > 0:
+        b_s = tl.dot(b_q_rest, tl.trans(b_k_rest), b_s, input_precision="ieee")
+    return b_s
+
+
+@triton.jit
+def _products_in_pieces(q, k, o_x, o_n, r_ok, n_ok, HEAD_DIM: tl.constexpr, BLOCK: tl.constexpr):
+    """Products [rows, tokens] of rows `o_x` and keys `o_n`, loaded some columns at a time."""
+    p_q = q + o_x.to(tl.int64) * HEAD_DIM
+    p_k = k + o_n.to(tl.int64) * HEAD_DIM
+    b_s = tl.zeros([o_x.shape[0], o_n.shape[0]], tl.float32)
+    for first in range(0, HEAD_DIM, BLOCK):
+        b_q = load_piece(p_q, r_ok, first, HEAD_DIM, BLOCK)
+        b_k = load_piece(p_k, n_ok, first, HEAD_DIM, BLOCK)
+        b_s = tl.dot(b_q, tl.trans(b_k), b_s, input_precision="ieee")
+    return b_s
+
+
+@triton.jit
 def _logits(
-    b_q,
-    b_k,
+    b_s,
     at,
     lowest,
     b_slope,
@@ -72,18 +133,18 @@ def _logits(
     HAS_SOFTCAP: tl.constexpr,
     HAS_SLOPES: tl.constexpr,
 ):
-    """Logits [rows, tokens] of a tile, and which of them count."""
-    b_s = tl.dot(b_q, tl.trans(b_k), input_precision="ieee") * scaling
+    """Logits [rows, tokens] of products, and which of them count; the others are -1e30."""
+    b_s = b_s * scaling
     if HAS_SOFTCAP:
         b_s = softcap * (2 * tl.sigmoid(2 * b_s / softcap) - 1)
     if HAS_SLOPES:
         b_s += b_slope[:, None] * (b_pos[None, :] - at[:, None]).to(tl.float32)
-    seen = (b_pos[None, :] <= at[:, None]) & (b_pos[None, :] >= lowest[:, None])
-    seen = seen & n_ok[None, :]
-    return tl.where(seen, b_s, -1e30), seen
+    counts = (b_pos[None, :] <= at[:, None]) & (b_pos[None, :] >= lowest[:, None])
+    counts = counts & n_ok[None, :]
+    return tl.where(counts, b_s, -1e30), counts
 
 
-@triton.jit(do_not_specialize=_CHANGING)
+@triton.jit(do_not_specialize=CHANGING, do_not_specialize_on_alignment=PARTS)
 def attend_kernel(
     q,
     k,
@@ -94,67 +155,91 @@ def attend_kernel(
     item_pair,
     item_start,
     item_end,
+    lengths,
     slopes,
     first_seen,
     outputs,
     highest,
     totals,
-    num_items,
+    noted,
+    pairs,
+    most_items,
+    split,
     tail_splits,
     tail_tokens,
     tail_capacity,
     seen,
     new,
     window,
+    num_rows,
     scaling,
     softcap,
     KV_HEADS: tl.constexpr,
     GROUP: tl.constexpr,
-    SPLIT: tl.constexpr,
     HEAD_DIM: tl.constexpr,
     VALUE_DIM: tl.constexpr,
+    HAS_LENGTHS: tl.constexpr,
     HAS_SOFTCAP: tl.constexpr,
     HAS_SLOPES: tl.constexpr,
     HAS_FIRST_SEEN: tl.constexpr,
+    NOTES: tl.constexpr,
     BLOCK_ROWS: tl.constexpr,
     BLOCK_TOKENS: tl.constexpr,
     BLOCK_HEAD: tl.constexpr,
+    BLOCK_REST: tl.constexpr,
     BLOCK_VALUE: tl.constexpr,
 ):
     """Attend with one block of query rows to one slice; grid (items, row blocks)."""
+    tail_tokens, seen = load_lengths(lengths, tail_tokens, seen, HAS_LENGTHS)
     i_w = tl.program_id(0)
-    i_p, start, end = _slice(
-        item_pair, item_start, item_end, num_items, tail_splits, tail_tokens, tail_capacity, SPLIT
+    i_p, start, end = load_slice(
+        *(item_pair, item_start, item_end, most_items, split),
+        *(tail_splits, tail_tokens, tail_capacity),
     )
-    in_tail = i_w >= num_items
+    if start >= end:
+        return
+    in_tail = i_w >= most_items
     if in_tail:
         p_k = tail_k
         p_v = tail_v
     else:
         p_k = k
         p_v = v
-    # only rows of the prefix have a stored position; those of the tail follow from the slot
-    listed_end = tl.where(in_tail, 0, end)
-    tail_zero = seen - tail_tokens - i_p * tail_capacity
     o_r = tl.program_id(1) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
     r_ok = o_r < GROUP * new
     at = seen - new + o_r % new
     lowest = _row_limits(first_seen, o_r, r_ok, at, i_p // KV_HEADS, new, window, HAS_FIRST_SEEN)
     b_slope = _row_slopes(slopes, o_r, r_ok, i_p % KV_HEADS, new, GROUP, HAS_SLOPES)
-    b_q = _load_rows(q, i_p * GROUP * new + o_r, r_ok, HEAD_DIM, BLOCK_HEAD)
+    # only rows of the prefix have a stored position; those of the tail follow from the slot
+    listed_end = tl.where(in_tail, 0, end)
+    tail_zero = seen - tail_tokens - i_p * tail_capacity
+    if not NOTES:
+        # no row of this block sees these slots; what is noted must be whole
+        last = tl.max(tl.where(r_ok, at, -1), 0) + 1 - tail_zero
+        first_slot = tl.min(tl.where(r_ok, lowest, 2**30), 0) - tail_zero
+        end = tl.where(in_tail, tl.minimum(end, last), end)
+        start = tl.where(in_tail, tl.maximum(start, first_slot), start)
+    b_q, b_q_rest = _load_both(q, i_p * GROUP * new + o_r, r_ok, HEAD_DIM, BLOCK_HEAD, BLOCK_REST)
     b_m = tl.full([BLOCK_ROWS], -1e30, tl.float32)
     b_l = tl.zeros([BLOCK_ROWS], tl.float32)
     b_o = tl.zeros([BLOCK_ROWS, BLOCK_VALUE], tl.float32)
     for first in range(start, end, BLOCK_TOKENS):
         o_n = first + tl.arange(0, BLOCK_TOKENS)
         n_ok = o_n < end
-        b_k = _load_rows(p_k, o_n, n_ok, HEAD_DIM, BLOCK_HEAD)
-        b_v = _load_rows(p_v, o_n, n_ok, VALUE_DIM, BLOCK_VALUE)
+        b_k, b_k_rest = _load_both(p_k, o_n, n_ok, HEAD_DIM, BLOCK_HEAD, BLOCK_REST)
+        b_v = _load_rows(p_v, o_n, n_ok, 0, VALUE_DIM, BLOCK_VALUE)
         b_pos = tl.load(positions + o_n, mask=o_n < listed_end, other=0)
         b_pos = tl.where(in_tail, tail_zero + o_n, b_pos)
+        b_s = _products(b_q, b_q_rest, b_k, b_k_rest, BLOCK_REST)
         b_s, counts = _logits(
-            b_q, b_k, at, lowest, b_slope, b_pos, n_ok, scaling, softcap, HAS_SOFTCAP, HAS_SLOPES
+            *(b_s, at, lowest, b_slope, b_pos, n_ok, scaling, softcap, HAS_SOFTCAP, HAS_SLOPES)
         )
+        if NOTES:
+            # tokens of the tail lie behind those of the prefix
+            o_c = tl.where(in_tail, num_rows, 0) + o_n
+            width = num_rows + pairs * tail_capacity
+            p_s = noted + o_r.to(tl.int64)[:, None] * width + o_c[None, :]
+            tl.store(p_s, b_s, mask=r_ok[:, None] & n_ok[None, :])
         higher = tl.maximum(b_m, tl.max(b_s, 1))
         b_p = tl.where(counts, tl.exp(b_s - higher[:, None]), 0.0)
         shrink = tl.exp(b_m - higher)
@@ -169,61 +254,7 @@ def attend_kernel(
     tl.store(p_o, b_o, mask=r_ok[:, None] & (o_d < VALUE_DIM)[None, :])
 
 
-@triton.jit(do_not_specialize=_CHANGING)
-def join_kernel(
-    outputs,
-    highest,
-    totals,
-    first_item,
-    sinks,
-    out,
-    normaliser,
-    num_items,
-    tail_splits,
-    new,
-    KV_HEADS: tl.constexpr,
-    GROUP: tl.constexpr,
-    VALUE_DIM: tl.constexpr,
-    HAS_SINKS: tl.constexpr,
-    BLOCK_ROWS: tl.constexpr,
-    BLOCK_VALUE: tl.constexpr,
-):
-    """Join all slices of one pair and its sink; grid (pairs, row blocks)."""
-    i_p = tl.program_id(0)
-    o_r = tl.program_id(1) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
-    o_d = tl.arange(0, BLOCK_VALUE)
-    r_ok = o_r < GROUP * new
-    x_ok = r_ok[:, None] & (o_d < VALUE_DIM)[None, :]
-    b_m = tl.full([BLOCK_ROWS], -1e30, tl.float32)
-    b_l = tl.zeros([BLOCK_ROWS], tl.float32)
-    if HAS_SINKS:
-        p_sink = sinks + i_p % KV_HEADS * GROUP + o_r // new
-        b_m = tl.load(p_sink, mask=r_ok, other=0.0).to(tl.float32)
-        b_l = tl.full([BLOCK_ROWS], 1.0, tl.float32)
-    b_o = tl.zeros([BLOCK_ROWS, BLOCK_VALUE], tl.float32)
-    listed = tl.load(first_item + i_p)
-    count = tl.load(first_item + i_p + 1) - listed
-    for j in range(0, count + tail_splits):
-        i_w = tl.where(j < count, listed + j, num_items + i_p * tail_splits + j - count)
-        o_x = i_w.to(tl.int64) * GROUP * new + o_r
-        b_mw = tl.load(highest + o_x, mask=r_ok, other=-1e30)
-        b_lw = tl.load(totals + o_x, mask=r_ok, other=0.0)
-        b_ow = tl.load(outputs + o_x[:, None] * VALUE_DIM + o_d[None, :], mask=x_ok, other=0.0)
-        higher = tl.maximum(b_m, b_mw)
-        shrink = tl.exp(b_m - higher)
-        weight = tl.exp(b_mw - higher)
-        b_l = b_l * shrink + b_lw * weight
-        b_o = b_o * shrink[:, None] + b_ow * weight[:, None]
-        b_m = higher
-    # a row that saw nothing has a total of zero: its output is zero, not 0 / 0
-    b_l = tl.where(b_l > 0, b_l, 1.0)
-    o_x = i_p.to(tl.int64) * GROUP * new + o_r
-    p_out = out + o_x[:, None] * VALUE_DIM + o_d[None, :]
-    tl.store(p_out, (b_o / b_l[:, None]).to(out.dtype.element_ty), mask=x_ok)
-    tl.store(normaliser + o_x, b_m + tl.log(b_l), mask=r_ok)
-
-
-@triton.jit(do_not_specialize=_CHANGING)
+@triton.jit(do_not_specialize=CHANGING, do_not_specialize_on_alignment=PARTS)
 def mass_kernel(
     q,
     k,
@@ -232,12 +263,14 @@ def mass_kernel(
     item_pair,
     item_start,
     item_end,
+    lengths,
     slopes,
     first_seen,
     normaliser,
     mass,
     tail_mass,
-    num_items,
+    most_items,
+    split,
     tail_splits,
     tail_tokens,
     tail_capacity,
@@ -248,61 +281,65 @@ def mass_kernel(
     softcap,
     KV_HEADS: tl.constexpr,
     GROUP: tl.constexpr,
-    SPLIT: tl.constexpr,
     HEAD_DIM: tl.constexpr,
+    HAS_LENGTHS: tl.constexpr,
     HAS_SOFTCAP: tl.constexpr,
     HAS_SLOPES: tl.constexpr,
     HAS_FIRST_SEEN: tl.constexpr,
+    HAS_MASS: tl.constexpr,
+    HAS_TAIL_MASS: tl.constexpr,
     BLOCK_ROWS: tl.constexpr,
     BLOCK_TOKENS: tl.constexpr,
     BLOCK_HEAD: tl.constexpr,
+    BLOCK_REST: tl.constexpr,
 ):
-    """Add to the mass of one slice's rows; no two programs share a row; grid (items,)."""
-    i_w = tl.program_id(0)
-    i_p, start, end = _slice(
-        item_pair, item_start, item_end, num_items, tail_splits, tail_tokens, tail_capacity, SPLIT
+    """Add to the mass of one tile of a slice, reading its keys again; grid (items, tiles)."""
+    tail_tokens, seen = load_lengths(lengths, tail_tokens, seen, HAS_LENGTHS)
+    i_p, start, end = load_slice(
+        *(item_pair, item_start, item_end, most_items, split),
+        *(tail_splits, tail_tokens, tail_capacity),
     )
-    in_tail = i_w >= num_items
+    in_tail = tl.program_id(0) >= most_items
+    if not HAS_MASS:
+        end = tl.where(in_tail, end, start)
+    if not HAS_TAIL_MASS:
+        end = tl.where(in_tail, start, end)
+    start += tl.program_id(1) * BLOCK_TOKENS
+    if start >= end:
+        return
     if in_tail:
         p_k = tail_k
         p_mass = tail_mass
     else:
         p_k = k
         p_mass = mass
-    listed_end = tl.where(in_tail, 0, end)
-    tail_zero = seen - tail_tokens - i_p * tail_capacity
-    for first in range(start, end, BLOCK_TOKENS):
-        o_n = first + tl.arange(0, BLOCK_TOKENS)
-        n_ok = o_n < end
-        b_k = _load_rows(p_k, o_n, n_ok, HEAD_DIM, BLOCK_HEAD)
-        b_pos = tl.load(positions + o_n, mask=o_n < listed_end, other=0)
-        b_pos = tl.where(in_tail, tail_zero + o_n, b_pos)
-        got = tl.zeros([BLOCK_TOKENS], tl.float32)
-        for first_row in range(0, GROUP * new, BLOCK_ROWS):
-            o_r = first_row + tl.arange(0, BLOCK_ROWS)
-            r_ok = o_r < GROUP * new
-            at = seen - new + o_r % new
-            lowest = _row_limits(
-                first_seen, o_r, r_ok, at, i_p // KV_HEADS, new, window, HAS_FIRST_SEEN
-            )
-            b_slope = _row_slopes(slopes, o_r, r_ok, i_p % KV_HEADS, new, GROUP, HAS_SLOPES)
-            b_q = _load_rows(q, i_p * GROUP * new + o_r, r_ok, HEAD_DIM, BLOCK_HEAD)
-            b_s, counts = _logits(
-                b_q,
-                b_k,
-                at,
-                lowest,
-                b_slope,
-                b_pos,
-                n_ok,
-                scaling,
-                softcap,
-                HAS_SOFTCAP,
-                HAS_SLOPES,
-            )
-            o_x = i_p.to(tl.int64) * GROUP * new + o_r
-            b_z = tl.load(normaliser + o_x, mask=r_ok, other=0.0)
-            b_p = tl.where(counts & r_ok[:, None], tl.exp(b_s - b_z[:, None]), 0.0)
-            got += tl.sum(b_p, 0)
-        p_got = p_mass + o_n
-        tl.store(p_got, tl.load(p_got, mask=n_ok, other=0.0) + got / GROUP, mask=n_ok)
+    o_n = start + tl.arange(0, BLOCK_TOKENS)
+    n_ok = o_n < end
+    # without tensor cores a thread would hold whole keys, beside its registers
+    is_cut: tl.constexpr = k.dtype.element_ty == tl.float32
+    if not is_cut:
+        b_k, b_k_rest = _load_both(p_k, o_n, n_ok, HEAD_DIM, BLOCK_HEAD, BLOCK_REST)
+    b_pos = tl.load(positions + o_n, mask=n_ok & (o_n < tl.where(in_tail, 0, end)), other=0)
+    b_pos = tl.where(in_tail, seen - tail_tokens - i_p * tail_capacity + o_n, b_pos)
+    got = tl.zeros([BLOCK_TOKENS], tl.float32)
+    for first_row in range(0, GROUP * new, BLOCK_ROWS):
+        o_r = first_row + tl.arange(0, BLOCK_ROWS)
+        r_ok = o_r < GROUP * new
+        at = seen - new + o_r % new
+        lowest = _row_limits(
+            first_seen, o_r, r_ok, at, i_p // KV_HEADS, new, window, HAS_FIRST_SEEN
+        )
+        b_slope = _row_slopes(slopes, o_r, r_ok, i_p % KV_HEADS, new, GROUP, HAS_SLOPES)
+        o_x = i_p.to(tl.int64) * GROUP * new + o_r
+        if is_cut:
+            b_s = _products_in_pieces(q, p_k, o_x, o_n, r_ok, n_ok, HEAD_DIM, 32)
+        else:
+            b_q, b_q_rest = _load_both(q, o_x, r_ok, HEAD_DIM, BLOCK_HEAD, BLOCK_REST)
+            b_s = _products(b_q, b_q_rest, b_k, b_k_rest, BLOCK_REST)
+        b_s, counts = _logits(
+            *(b_s, at, lowest, b_slope, b_pos, n_ok, scaling, softcap, HAS_SOFTCAP, HAS_SLOPES)
+        )
+        b_z = tl.load(normaliser + o_x, mask=r_ok, other=0.0)
+        got += tl.sum(tl.where(counts & r_ok[:, None], tl.exp(b_s - b_z[:, None]), 0.0), 0)
+    p_got = p_mass + o_n
+    tl.store(p_got, tl.load(p_got, mask=n_ok, other=0.0) + got / GROUP, mask=n_ok)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib import import_module
 
 import pytest
 import torch
 
 from kvbudget.kernels import ragged_attention
 from kvbudget.kernels.ragged_attention import reference
+
+# the function has the package's name, so the package itself is only to be had by import_module
+ragged_package = import_module("kvbudget.kernels.ragged_attention")
 
 NAMES = ("queries", "keys", "values", "offsets", "positions", "tail_keys", "tail_values")
 
@@ -53,6 +57,12 @@ def attend(case, **changes):
         ({"sinks": torch.zeros(2)}, ValueError, "`sinks` must have shape"),
         ({"mass": torch.zeros(20).double()}, TypeError, "`mass` must be torch.float32"),
         ({"tail_mass": torch.zeros(2, 2, 3)}, ValueError, "`tail_mass` must have shape"),
+        ({"ends": torch.zeros(4).int()}, TypeError, "`ends` must be torch.int64"),
+        ({"ends": torch.zeros(3).long()}, ValueError, "`ends` must have shape"),
+        ({"ends": torch.tensor([3, 7, 12, 19])}, ValueError, "`ends` must lie between"),
+        ({"ends": torch.tensor([3, 2, 12, 18])}, ValueError, "`ends` must lie between"),
+        ({"lengths": torch.zeros(2).long()}, TypeError, "`lengths` must be torch.int32"),
+        ({"lengths": torch.zeros(1).int()}, ValueError, "`lengths` must have shape"),
     ],
 )
 def test_a_wrong_argument_is_named(case, changes, error, message):
@@ -65,6 +75,25 @@ def test_on_the_cpu_it_is_the_reference(case):
     ours, theirs = call.run(ragged_attention), call.run(reference.ragged_attention)
     for got, wanted in zip(ours, theirs, strict=True):
         assert torch.equal(got, wanted)
+
+
+def test_on_the_cpu_the_lengths_of_the_device_are_not_read(case):
+    wrong = torch.tensor([-7, 0], dtype=torch.int32)
+    assert torch.equal(attend(case, lengths=wrong), attend(case))
+
+
+def test_half_precision_is_served_by_triton_up_to_the_sizes_of_latent_attention():
+    for dtype, head_dim, value_dim, served in (
+        (torch.bfloat16, 576, 512, True),
+        (torch.float16, 577, 512, False),
+        (torch.bfloat16, 576, 513, False),
+        (torch.float32, 256, 256, True),
+        (torch.float32, 257, 256, False),
+        (torch.float32, 256, 257, False),
+        (torch.float64, 16, 16, False),
+    ):
+        queries, values = torch.zeros(1, head_dim, dtype=dtype), torch.zeros(1, value_dim)
+        assert ragged_package._triton_serves(queries, values) is served
 
 
 def test_it_runs_where_gradients_are_on_but_refuses_to_go_back(case):

@@ -26,6 +26,7 @@ def dense(case):
         x.double().numpy() if x.is_floating_point() else x.numpy() for x in tensors
     )
     rule = case.settings
+    ends = offsets[1:] if rule["ends"] is None else rule["ends"].numpy()
     batch, heads, new, _ = queries.shape
     kv_heads, seen = tail_keys.shape[1], rule["seen_tokens"]
     out = np.zeros((batch, heads, new, values.shape[1]))
@@ -33,7 +34,8 @@ def dense(case):
     for b in range(batch):
         for head in range(heads):
             kv_head = head * kv_heads // heads
-            rows = slice(*offsets[b * kv_heads + kv_head :][:2])
+            pair = b * kv_heads + kv_head
+            rows = slice(offsets[pair], ends[pair])
             # evicted columns hold noise: only the mask keeps them out
             columns = np.random.default_rng(0).normal(size=(seen, keys.shape[1]))
             contents = np.random.default_rng(1).normal(size=(seen, values.shape[1]))
@@ -96,6 +98,8 @@ def calls(draw):
         "sinks": draw(st.booleans()),
         "first_seen": draw(st.sampled_from([None, torch.int32, torch.int64])),
         "gaps": draw(st.integers(0, 4)),
+        "free": draw(st.none() | even | uneven),
+        "shuffled": draw(st.booleans()),
         "seed": draw(st.integers(0, 99)),
     }
 
@@ -143,6 +147,18 @@ def test_each_rule_by_itself_equals_dense_attention(case, rule, new):
     for sizes in ([7, 3, 4, 9], [5, 5, 5, 5]):
         call = case(sizes, group=2, new=new, tail_tokens=4, dtype=torch.float64, **rule)
         assert_equals_dense(call, TOLERANCE[torch.float64])
+
+
+@pytest.mark.parametrize("free", [[2, 2], [0, 3]])
+def test_rows_of_a_segment_may_lie_in_any_order(case, free):
+    """With what hides some of them, and with what counts their distances."""
+    for rule in ({"window": 5}, {"slopes": True}, {"first_seen": torch.int64}):
+        for sizes in ([9, 9], [9, 4]):
+            options = {"new": 3, "tail_tokens": 3, "dtype": torch.float64, "free": free}
+            call = case(sizes, **options, shuffled=True, **rule)
+            columns = call.tensors[4][: sizes[0]]
+            assert not torch.equal(columns, columns.sort().values)
+            assert_equals_dense(call, TOLERANCE[torch.float64])
 
 
 def test_a_window_may_hide_a_single_token(case):

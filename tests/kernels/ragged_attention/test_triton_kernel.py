@@ -7,6 +7,7 @@ triton is imported: `test_interpreter.py` runs this file in a process of its own
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -21,32 +22,10 @@ else:
 
 pytest.importorskip("triton", reason="triton is not installed (it is made for Linux only)")
 
+from kvbudget.kernels.launches import Launch, Program, using
 from kvbudget.kernels.ragged_attention import Prefix, reference, triton_kernel
 
 TOLERANCE = {torch.float32: 1e-5, torch.float16: 1e-2, torch.bfloat16: 5e-2}
-
-
-@pytest.fixture(autouse=True)
-def repaired_interpreter(monkeypatch):
-    """Triton 3.9 interprets a product of bfloat16 tiles as one of their bit patterns."""
-    if DEVICE == "cuda":
-        return
-    import numpy as np
-    import triton.language as tl
-    from triton.runtime import interpreter
-
-    product = interpreter.InterpreterBuilder.create_dot
-
-    def widened(tile):
-        if tile.dtype.scalar != tl.bfloat16:
-            return tile
-        data = interpreter._convert_float(tile.data, tl.bfloat16, tl.float32, None)
-        return interpreter.TensorHandle(data.view(np.float32), tl.float32)
-
-    def create_dot(self, a, b, *rest):
-        return product(self, widened(a), widened(b), *rest)
-
-    monkeypatch.setattr(interpreter.InterpreterBuilder, "create_dot", create_dot)
 
 
 @pytest.fixture(autouse=True)
@@ -62,15 +41,11 @@ def poisoned_memory(monkeypatch):
 
 
 @pytest.fixture
-def small_tiles(monkeypatch):
-    """Several slices per segment and several tiles per slice already at small sizes."""
-    chosen = triton_kernel.blocks_for
-
-    def blocks_for(*arguments):
-        return chosen(*arguments)._replace(rows=16, tokens=16)
-
-    monkeypatch.setattr(triton_kernel, "blocks_for", blocks_for)
-    monkeypatch.setattr(triton_kernel, "split_tokens", lambda rows: 32)
+def small_tiles():
+    """Several slices per segment, tiles per slice and rounds of joining at small sizes."""
+    small = Launch(rows=16, tokens=16, split_tokens=32)
+    with using(dict.fromkeys(Program, small) | {Program.JOIN: Launch(rows=2)}):
+        yield
 
 
 def assert_equals_reference(call, dtype=torch.float32):
@@ -154,14 +129,122 @@ def test_a_query_that_sees_nothing_gets_zeros(case, sizes, sinks):
 
 
 @pytest.mark.parametrize("given", ["mass", "tail_mass"])
-def test_either_mass_may_be_left_out(case, given):
-    call = case([9, 5], group=2, tail_tokens=4)
+@pytest.mark.parametrize("new", [1, 12])  # few rows are noted, many are read again
+def test_either_mass_may_be_left_out(case, given, new):
+    call = case([9, 5], group=2, new=new, tail_tokens=12)
     wanted = dict(zip(("mass", "tail_mass"), call.run(reference.ragged_attention)[1:], strict=True))
     moved = call.to(DEVICE)
     got = getattr(moved, given).clone()
     attention = partial(triton_kernel.ragged_attention, *moved.tensors, **moved.settings)
     attention(**{given: got})
     torch.testing.assert_close(got.cpu(), wanted[given], rtol=0, atol=1e-5)
+
+
+@pytest.mark.usefixtures("small_tiles")
+@pytest.mark.parametrize("new", [1, 5])
+@pytest.mark.parametrize("free", [[3, 0], [0, 50]])
+def test_free_rows_are_never_read_and_kept_rows_may_lie_in_any_order(case, free, new):
+    sizes = [37, 1]
+    options = {"window": 60, "slopes": True, "tail_tokens": 9, "group": 4}
+    assert_equals_reference(case(sizes, new=new, free=free, shuffled=True, **options))
+
+
+@pytest.mark.usefixtures("small_tiles")
+@pytest.mark.parametrize("new", [1, 5])
+@pytest.mark.parametrize("tail_tokens", [0, 5, 40])
+def test_lengths_on_the_device_outweigh_those_of_the_host(case, tail_tokens, new):
+    options = {"kv_heads": 1, "group": 4, "window": 30, "sinks": True}
+    call = case([35], new=new, tail_tokens=tail_tokens, **options)
+    wanted = call.run(reference.ragged_attention)
+    moved = call.to(DEVICE)
+    known = (tail_tokens, call.settings["seen_tokens"])
+    moved.settings["lengths"] = torch.tensor(known, dtype=torch.int32, device=DEVICE)
+    moved.settings["seen_tokens"] = 10_000
+    wrong = replace(moved, tensors=(*moved.tensors[:-1], 1))
+    for got, expected in zip(wrong.run(triton_kernel.ragged_attention), wanted, strict=True):
+        torch.testing.assert_close(got.cpu(), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.usefixtures("small_tiles")
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"head_dim": 576, "value_dim": 512, "group": 16, "dtype": torch.bfloat16},
+        {"head_dim": 576, "value_dim": 512, "group": 20, "dtype": torch.float16},
+        {"head_dim": 40, "value_dim": 24, "group": 20},
+        {"head_dim": 96, "value_dim": 40, "group": 2, "new": 9, "slopes": True},
+    ],
+    ids=str,
+)
+def test_keys_that_are_read_in_two_tiles_equal_the_reference(case, options):
+    call = case([21, 3], kv_heads=1, tail_tokens=9, scaling=0.05, **options)
+    assert_equals_reference(call, options.get("dtype", torch.float32))
+
+
+@pytest.mark.usefixtures("small_tiles")
+def test_windows_and_bounds_may_hide_any_part_of_a_long_tail(case):
+    for window, first_seen in ((7, None), (20, torch.int64), (None, torch.int32)):
+        call = case([9], kv_heads=1, new=37, tail_tokens=50, window=window, first_seen=first_seen)
+        assert_equals_reference(call)
+
+
+@pytest.mark.usefixtures("small_tiles")
+@pytest.mark.parametrize("new", [1, 5])
+def test_a_prefix_changed_in_place_is_followed_without_new_tensors(case, new):
+    sizes, rooms = [[37, 0], [0, 0], [2, 64]], [40, 70]
+    frees = [[room - size for size, room in zip(x, rooms, strict=True)] for x in sizes]
+    calls = [
+        case(size, group=4, new=new, tail_tokens=9, free=free, seed=seed)
+        for seed, (size, free) in enumerate(zip(sizes, frees, strict=True))
+    ]
+    moved = [call.to(DEVICE) for call in calls]
+    kept, ends = moved[0].tensors[1:5], moved[0].settings["ends"]
+    prefix = Prefix(*kept, ends)
+    places = set()
+    for call, now in zip(calls, moved, strict=True):
+        for mine, its in zip((*kept, ends), (*now.tensors[1:5], now.settings["ends"]), strict=True):
+            mine.copy_(its)
+        prefix.renew()
+        settings = now.settings | {"prefix": prefix, "ends": ends}
+        held = replace(now, tensors=(now.tensors[0], *kept, *now.tensors[5:]), settings=settings)
+        wanted = call.run(reference.ragged_attention)
+        for got, expected in zip(held.run(triton_kernel.ragged_attention), wanted, strict=True):
+            torch.testing.assert_close(got.cpu(), expected, rtol=0, atol=1e-5)
+        places.add(prefix.work_list(32).start.data_ptr())
+    assert len(places) == 1
+
+
+@pytest.mark.parametrize(
+    ("width", "tiles"),
+    [
+        *((1, (16, 0)), (16, (16, 0)), (24, (32, 0)), (40, (32, 16)), (64, (64, 0))),
+        *((80, (64, 16)), (96, (64, 32)), (112, (128, 0)), (128, (128, 0)), (192, (128, 64))),
+        *((256, (256, 0)), (512, (512, 0)), (576, (512, 64))),
+    ],
+)
+def test_two_tiles_are_taken_only_where_they_waste_less_than_one(width, tiles):
+    assert triton_kernel.pieces(width) == tiles
+
+
+def test_slices_grow_with_the_rows_and_shrink_with_the_storage(monkeypatch):
+    launch, device = Launch(rows=64, split_tokens=256), torch.device(DEVICE)
+    monkeypatch.setattr(triton_kernel, "_processors", lambda device: 100)
+    for rows, stored, wanted in (
+        *((4, 10**6, 256), (4, 25600, 256), (4, 25599, 128), (4, 10, 64), (64, 25600, 256)),
+        *((65, 10**6, 512), (4096, 10**6, 16384), (4096, 25600, 16384), (128, 25599, 256)),
+        (10**6, 10**9, 2**16),
+    ):
+        assert triton_kernel.split_tokens(launch, rows, stored, device) == wanted
+
+
+def test_every_call_has_a_row_of_the_table():
+    chosen = triton_kernel.program_for
+    assert chosen(1, 64, 128, 2) is Program.ATTEND_FEW
+    assert chosen(16, 129, 64, 2) is Program.ATTEND_FEW_WIDE
+    assert chosen(17, 128, 128, 2) is Program.ATTEND_MANY
+    assert chosen(17, 64, 256, 2) is Program.ATTEND_MANY_WIDE
+    assert chosen(1, 257, 128, 2) is Program.ATTEND_LATENT
+    assert chosen(64, 256, 256, 4) is Program.ATTEND_FLOAT32
 
 
 def test_what_is_known_of_a_prefix_may_be_kept_while_the_tail_grows(case):

@@ -1,12 +1,12 @@
-"""The shared pieces of softmax attention."""
+"""The pieces of softmax attention that references and views share."""
 
 import math
 
 import pytest
 import torch
 
-from kvbudget.heuristics import attention
-from kvbudget.heuristics.attention import (
+from kvbudget.kernels import attention
+from kvbudget.kernels.attention import (
     attention_logits,
     chunks,
     linear_bias,

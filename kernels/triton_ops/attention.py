@@ -1,4 +1,7 @@
-"""Pieces of softmax attention that the views share: logits, visibility, probabilities."""
+"""Pieces of softmax attention in plain torch: logits, visibility, probabilities.
+
+The references of the operations are made of them, and so are the views of the heuristics.
+"""
 
 from __future__ import annotations
 
@@ -36,11 +39,13 @@ def attention_logits(
         Logits, [..., rows, tokens], float32.
     """
     scaled = queries.float() * scaling
-    logits = scaled.new_empty(*scaled.shape[:-1], keys.shape[-2])
-    if logits.numel() == 0:
-        return logits
-    for part in chunks(keys.shape[-2], TOKENS_PER_CHUNK):
-        logits[..., part] = scaled @ keys[..., part, :].float().mT
+    tokens = keys.shape[-2]
+    if tokens <= TOKENS_PER_CHUNK:
+        logits = scaled @ keys.float().mT
+    else:
+        logits = scaled.new_empty(*scaled.shape[:-1], tokens)
+        for part in chunks(tokens, TOKENS_PER_CHUNK):
+            logits[..., part] = scaled @ keys[..., part, :].float().mT
     if softcap is None:
         return logits
     return logits.div_(softcap).tanh_().mul_(softcap)

@@ -63,7 +63,7 @@ class GraphCalls:
         self.like: Tensor | None = None
         self.is_held = self.serves_graphs = self.tells_columns = False
         place = stack.place_of(0)
-        if place is not None and place.type != "meta":
+        if place is not None and _is_there(place):
             self.note_place(place)
 
     def __deepcopy__(self, memo: dict[int, object]) -> "GraphCalls":
@@ -322,6 +322,14 @@ def calls_of(
     if special or any(type(layer) is not BudgetedLayer for layer in stack.layers):
         return None
     return GraphCalls(stack, turn, {each.index: layers[each.number] for each in cached})
+
+
+def _is_there(device: torch.device) -> bool:
+    """Whether this machine has a device; a model may be laid out for others."""
+    if device.type in ("cpu", "meta"):
+        return device.type == "cpu"
+    there: bool = torch.get_device_module(device).is_available()
+    return there
 
 
 def _is_recording(tensor: Tensor) -> bool:

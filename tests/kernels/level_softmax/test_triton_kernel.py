@@ -23,16 +23,7 @@ from kvbudget.kernels.level_softmax import Future, reference, triton_kernel
 TOLERANCE = {torch.float32: 1e-5, torch.float16: 2e-5, torch.bfloat16: 4e-5}
 
 
-@pytest.fixture(autouse=True)
-def poisoned_memory(monkeypatch):
-    """What is allocated holds NaN until it is written."""
-    empty = torch.empty
-
-    def poisoned(*shape, **options):
-        made = empty(*shape, **options)
-        return made.fill_(float("nan")) if made.is_floating_point() else made
-
-    monkeypatch.setattr(torch, "empty", poisoned)
+pytestmark = pytest.mark.usefixtures("poisoned_memory")
 
 
 @pytest.fixture

@@ -272,7 +272,8 @@ class BudgetedCache(Cache):
         Raises:
             KVBudgetError: The last forward broke off half-way.
         """
-        return {name: tensor.clone() for name, tensor in self._tensors().items()}
+        states = state_tensors(self.layers)  # what the others tell is a copy already
+        return self._tensors() | {name: each.clone() for name, each in states.items()}
 
     def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
         """Go on from where a cache was, in place of what is held.

@@ -12,12 +12,13 @@ TEST_PROCESSES ?= 2
 TEST_ENVIRONMENT := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-models lint clean
+.PHONY: help demo test test-models docs lint clean
 
 help:
 	@echo "make demo   the main job on the shipped model: profile, allocate, generate, one table"
 	@echo "make test   all tests, with ruff and mypy among them"
 	@echo "make test-models  every model class of transformers, against docs/models.md"
+	@echo "make docs   the pages of docs/ as a site in build/site"
 	@echo "make lint   ruff and mypy alone"
 	@echo "make clean  remove the virtual environment and everything made by a build"
 
@@ -29,6 +30,10 @@ test: $(VENV)/installed-test
 
 test-models: $(VENV)/installed-test
 	$(TEST_ENVIRONMENT) $(RUN) -m pytest tests/models/sweep.py -n $(TEST_PROCESSES) $(ARGS)
+
+docs: $(VENV)/installed-test
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict $(ARGS)
+	@echo "Open build/site/index.html"
 
 lint: $(VENV)/installed-test
 	$(RUN) -m ruff check .

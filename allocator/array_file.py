@@ -45,6 +45,8 @@ def parse_arrays(raw: bytes, names: tuple[str, ...]) -> dict[str, Floats]:
     try:
         tensors = dict(deserialize(raw))
     except SafetensorError as error:
+        if raw.lstrip().startswith(b"{"):
+            raise ValueError("it is JSON text, as plans are, which Plan.load reads") from error
         raise ValueError(f"it is not a complete safetensors file ({error})") from error
     for name in names:
         if name not in tensors:

@@ -115,7 +115,7 @@ def refuse(
     """
     if faulty.any():
         place = tuple(int(i) for i in np.argwhere(faulty)[0])
-        words = ", ".join(f"{AXIS_NAMES[a]} {i}" for a, i in zip(axes, place, strict=True))
+        words = ", ".join(f"{AXIS_NAMES.get(a, a)} {i}" for a, i in zip(axes, place, strict=True))
         raise ValueError(f"`{name}` {rule}, but got {array[place]} at {words}.")
 
 

@@ -73,8 +73,14 @@ class Certificate:
 
     def __str__(self) -> str:
         """One line: the loss, the bound and who found it."""
-        verdict = "optimal" if self.status == Status.OPTIMAL.name else f"gap {100 * self.gap:.2g} %"
+        verdict = "optimal" if self.status == Status.OPTIMAL.name else f"gap {percent(self.gap)}"
         return f"{self.loss:.4g}, at least {self.bound:.4g} ({verdict}), found by {self.solver}"
+
+
+def percent(share: float) -> str:
+    """A share for people, never with an exponent where it is of some size."""
+    hundredths = 100 * share
+    return f"{hundredths:.2g} %" if hundredths < 10 else f"{hundredths:.3g} %"
 
 
 def check_words(name: str, value: object) -> tuple[str, ...]:

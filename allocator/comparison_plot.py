@@ -1,15 +1,23 @@
 """A picture of a comparison: loss against memory, one line per solver, above the proven bound."""
 
-import io
-import os
-from pathlib import PurePath
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .arrays import Floats
 from .bytes_text import format_bytes
-from .files import FilePath
+from .picture_style import (
+    INK,
+    MARKERS,
+    SHADES,
+    STYLES,
+    file_bytes,
+    fitting,
+    kind_of,
+    new_figure,
+    styled,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,11 +25,10 @@ if TYPE_CHECKING:
 
     from .compare import Comparison, ComparisonRow
 
-KINDS = ("png", "svg")
-UNITS = {"divergence": "nats per token"}
+__all__ = ["UNITS", "draw", "draw_solvers", "kind_of", "lines_of", "picture", "scale_losses"]
+
+UNITS = {"divergence": "nats per token", "ablation": "nats per token"}
 """Units of the measures that have one."""
-MARKERS = "osD^v<>pPX*hd"
-STYLES = ("-", "--", ":", "-.")
 WIDE = 8.0
 """Ratio of the largest to the least number from which an axis is logarithmic."""
 NEGLIGIBLE = 1e-12
@@ -29,18 +36,6 @@ NEGLIGIBLE = 1e-12
 LEGEND_LINES = 30
 NEAREST = 0.07
 """Least distance of two labels below the axis, as a share of its length."""
-
-
-def kind_of(path: FilePath) -> str:
-    """Return the kind of picture that a path asks for.
-
-    Raises:
-        ValueError: If it is none that can be drawn.
-    """
-    kind = PurePath(os.fspath(path)).suffix.lower().removeprefix(".")
-    if kind not in KINDS:
-        raise ValueError(f"`path` must end in .png or .svg, but got {os.fspath(path)!r}.")
-    return kind
 
 
 def picture(comparison: "Comparison", kind: str) -> bytes:
@@ -53,13 +48,7 @@ def picture(comparison: "Comparison", kind: str) -> bytes:
     Raises:
         ValueError: If no row has a plan.
     """
-    import matplotlib
-
-    content = io.BytesIO()
-    with matplotlib.rc_context({"svg.hashsalt": "kvbudget", "svg.fonttype": "none"}):
-        metadata = {"Date": None} if kind == "svg" else {}
-        draw(comparison).savefig(content, format=kind, dpi=150, metadata=metadata)
-    return content.getvalue()
+    return file_bytes(draw(comparison), kind, "Solvers side by side", describe(comparison))
 
 
 def draw(comparison: "Comparison") -> "Figure":
@@ -68,23 +57,40 @@ def draw(comparison: "Comparison") -> "Figure":
     Raises:
         ValueError: If no row has a plan.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     lines = lines_of(comparison)
     if not lines:
         raise ValueError("`rows` must hold a plan to draw, but no row has one. Raise the budgets.")
     num_columns = 1 + len(lines) // LEGEND_LINES
     height = 1.0 + 0.18 * min(1 + len(lines), LEGEND_LINES)
-    figure = Figure(figsize=(6.8 + 2.2 * num_columns, max(5.2, height)), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    draw_lines(axes, comparison, lines)
-    scale_axes(axes, comparison)
-    axes.set_title(comparison.model, fontsize=9)
-    axes.grid(color="0.9", linewidth=0.6)
-    figure.legend(loc="outside right upper", ncols=num_columns, fontsize=8, handlelength=3.5)
+    with styled():
+        figure = new_figure(6.8 + 2.2 * num_columns, max(5.2, height))
+        axes = figure.subplots()
+        draw_solvers(axes, lines)
+        draw_bounds(axes, comparison)
+        scale_axes(axes, comparison)
+        axes.set_title(fitting(comparison.model), parse_math=False)
+        axes.grid()
+        figure.legend(loc="outside right upper", ncols=num_columns, handlelength=3.5)
     return figure
+
+
+def describe(comparison: "Comparison") -> str:
+    """What is to be seen in the picture, in words."""
+    lines = lines_of(comparison)
+    least: dict[int, ComparisonRow] = {}
+    for row in (row for rows in lines.values() for row in rows):
+        # of equals the one that stands later, which loses less on the whole
+        if row.budget_bytes not in least or row.loss <= least[row.budget_bytes].loss:
+            least[row.budget_bytes] = row
+    best = "; ".join(
+        f"at {row.budget} {row.loss:.3g} by {row.solver}, where {bound:.3g} is the proven bound"
+        for row, bound in ((least[at], comparison.bounds[at]) for at in sorted(least))
+    )
+    return (
+        f"Loss over memory of plans by {len(lines)} solver{'s' * (len(lines) > 1)} for"
+        f" {comparison.model or 'an unnamed model'}, with the proven bound at each budget."
+        f" Least loss: {best}."
+    )
 
 
 def lines_of(comparison: "Comparison") -> dict[str, list["ComparisonRow"]]:
@@ -101,19 +107,25 @@ def heights(rows: list["ComparisonRow"]) -> list[float]:
     return [float(np.log(max(row.loss, 1e-300))) for row in rows]
 
 
-def draw_lines(
-    axes: "Axes", comparison: "Comparison", lines: dict[str, list["ComparisonRow"]]
+def draw_solvers(
+    axes: "Axes", lines: Mapping[str, list["ComparisonRow"]], *, joined: bool = True
 ) -> None:
-    """Draw a line per solver, told apart by marker, dashes and shade, and the bounds below."""
+    """Draw the plans of each solver, told apart by marker, dashes and shade.
+
+    Args:
+        axes: Where to.
+        lines: Rows by solver.
+        joined: Whether a line leads from mark to mark.
+    """
     from matplotlib import colormaps
 
-    shades = colormaps["cividis"](np.linspace(0, 0.7, len(lines)))
+    shades = colormaps[SHADES](np.linspace(0, 0.7, len(lines)))
     for place, (name, rows) in enumerate(lines.items()):
         axes.plot(
             [row.budget_bytes for row in rows],
             [row.loss for row in rows],
             # their numbers have no common divisor, so 52 lines differ from each other
-            linestyle=STYLES[place % len(STYLES)],
+            linestyle=STYLES[place % len(STYLES)] if joined else "none",
             marker=MARKERS[place % len(MARKERS)],
             # hollow, so that what lies behind is seen
             markerfacecolor="none",
@@ -122,6 +134,10 @@ def draw_lines(
             color=shades[place],
             label=name,
         )
+
+
+def draw_bounds(axes: "Axes", comparison: "Comparison") -> None:
+    """Draw the proven bound at each budget."""
     axes.plot(
         *zip(*sorted(comparison.bounds.items()), strict=True),
         # nothing is proved between the budgets, so no line joins the marks
@@ -129,7 +145,7 @@ def draw_lines(
         marker="_",
         markersize=22,
         markeredgewidth=2.5,
-        markeredgecolor="black",
+        markeredgecolor=INK,
         zorder=1.5,
         label="proven bound",
     )
@@ -171,7 +187,7 @@ def mark_budgets(axes: "Axes", budgets: dict[int, str]) -> None:
         if not places or distance(axes, places[-1], place) > NEAREST:
             places.append(place)
     sizes = {place: format_bytes(place) for place in places}
-    axes.set_xticks(places, [f"{budgets[at]}\n{size}" for at, size in sizes.items()], fontsize=8)
+    axes.set_xticks(places, [f"{budgets[at]}\n{size}" for at, size in sizes.items()])
     axes.xaxis.minorticks_off()
 
 

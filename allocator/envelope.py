@@ -60,6 +60,11 @@ def decode_text(raw: bytes) -> str:
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError as error:
+        # a safetensors file begins with the length of its JSON header, in 8 bytes
+        if raw[8:9] == b"{":
+            raise ValueError(
+                "it is a safetensors file, as profiles are, which Profile.load reads"
+            ) from error
         raise ValueError("it is a binary file, not JSON text") from error
 
 

@@ -259,7 +259,7 @@ class Plan:
             f"  caches    each keeps {tokens.min()} to {tokens.max()}"
             f" of {self.context_tokens} tokens, {tokens.mean():.1f} on average",
             f"  loss      {self.certificate} ({self.measure})",
-            f"  checked   {self.check or 'never: see check_profile'}",
+            f"  checked   {self.check or 'never; `kvbudget check` does it, or check_profile'}",
             f"  tokens    chosen by {heuristic}",
         ]
         if self.certificate.risk != MEAN:

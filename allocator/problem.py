@@ -156,7 +156,10 @@ class Problem:
                 not fit the model.
         """
         if not isinstance(profile, Profile):
-            raise TypeError(f"`profile` must be a Profile, but got {profile!r:.60}.")
+            raise TypeError(
+                f"`profile` must be a Profile, but got a {type(profile).__name__}. Make one with"
+                " measure_profile, or read one with Profile.load."
+            )
         check_count("context_tokens", context_tokens)
         check_count("batch_size", batch_size)
         geometry = profile.geometry
@@ -260,7 +263,10 @@ def check_constraints(constraints: object) -> tuple[Constraint, ...]:
         TypeError: If there is one alone, or one is something else.
     """
     if not isinstance(constraints, tuple | list):
-        raise TypeError(f"`constraints` must be a tuple of them, but got {constraints!r:.60}.")
+        raise TypeError(
+            "`constraints` must be a list or tuple of constraints, but got"
+            f" {constraints!r:.60}. Put it into a list."
+        )
     for each in constraints:
         if not isinstance(each, Constraint):
             raise TypeError(

@@ -146,10 +146,12 @@ class ProfileCheck:
         )
         if not self.in_nats:
             return f"{order} (the losses are in another unit than the measured nats per token)"
+        solved = (
+            f" ({self.solved_within_two:.0%} of the solved ones)" if any(self.is_solved) else ""
+        )
         return (
             f"{order}, slope {self.slope:.2f}, predicted over measured within 0.5 to 2 for"
-            f" {self.within_two:.0%} of them ({self.solved_within_two:.0%} of the solved ones),"
-            f" worst {self.worst:.2g}"
+            f" {self.within_two:.0%} of them{solved}, worst {self.worst:.2g}"
         )
 
 

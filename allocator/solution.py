@@ -7,7 +7,7 @@ import numpy as np
 
 from .arrays import Ints, same_values
 from .bytes_text import format_bytes, format_pair
-from .certificate import Certificate
+from .certificate import Certificate, percent
 from .constraint_json import describe
 from .coupling import violation
 from .errors import InfeasibleBudget
@@ -122,7 +122,7 @@ class Solution:
         budget = format_bytes(self.problem.budget_bytes)
         return (
             f"{self.solver}: {self.status.name}. {self.status.value}\n"
-            f"  loss    {self.loss:.6g}, at least {self.bound:.6g} (gap {100 * self.gap:.2g} %)\n"
+            f"  loss    {self.loss:.6g}, at least {self.bound:.6g} (gap {percent(self.gap)})\n"
             f"  memory  {format_bytes(self.used_bytes)} of {budget}\n"
             f"  time    {1000 * self.seconds:.1f} ms"
         )

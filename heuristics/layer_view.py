@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from kvbudget.allocator.checks import check_count
 from kvbudget.kernels import attention_sums
 from kvbudget.kernels.attention import (
     attention_logits,
@@ -115,6 +116,10 @@ class LayerView:
         Returns:
             Probabilities, [batch, kv_heads, min(window, new), tokens], float32. The row of a
             query that sees nothing (padding) is 0.
+
+        Raises:
+            TypeError: If the window is not an integer.
+            ValueError: If the window is below 1.
         """
         return self.probabilities(self._last(window)).mean(dim=2)
 
@@ -125,6 +130,10 @@ class LayerView:
 
         Returns:
             Mean attention, [batch, kv_heads, tokens], float32; 0 if there was no query at all.
+
+        Raises:
+            TypeError: If the window is not an integer.
+            ValueError: If the window is below 1.
         """
         rows = self._last(window)
         mass = self._received(rows)
@@ -189,7 +198,7 @@ class LayerView:
 
     def newest(self, count: int) -> LayerView:
         """The same tokens with only the newest ``count`` queries."""
-        rows = self._last(count)
+        rows = slice(self.new - min(count, self.new), self.new)
         return replace(
             self, queries=self.queries[:, :, rows], query_positions=self.query_positions[rows]
         )
@@ -306,4 +315,5 @@ class LayerView:
         return self.sinks.float().view(self.keys.shape[1], self.group, 1, 1)
 
     def _last(self, window: int) -> slice:
+        check_count("window", window)
         return slice(self.new - min(window, self.new), self.new)

@@ -80,10 +80,16 @@ def check_profile(
     Raises:
         WrongModel: The profile was made for another model.
         UnsupportedModel: The model's caches cannot be cut exactly.
+        TypeError: What should be a profile is none, for example a plan.
         ValueError: Profile, prompts, plans or future tokens cannot be used; says which.
     """
     if plans < 2:
         raise ValueError(f"`plans` must be at least 2, but got plans={plans}.")
+    if not isinstance(profile, Profile):
+        raise TypeError(
+            f"`profile` must be a Profile, but got a {type(profile).__name__}. "
+            f"Pass the profile that the plan was made from."
+        )
     if len(profile.kept_fraction) < 2:
         raise ValueError("`profile` must have at least 2 levels to choose from, but has 1.")
     found = prompt_ids(model, prompts, tokenizer)

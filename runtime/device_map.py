@@ -47,9 +47,15 @@ def device_limits(model: PreTrainedModel, budgets: Mapping[str, Budget]) -> tupl
 
     Raises:
         UnsupportedModel: The model's caches cannot be cut exactly; says which and why.
+        TypeError: The budgets are no mapping.
         ValueError: No layer keeps its keys and values on one of the devices, or a budget cannot be
             read.
     """
+    if not isinstance(budgets, Mapping):
+        raise TypeError(
+            f"`budgets` must be a dict from device to budget, but got {budgets!r:.40}. "
+            f'Write it as {{"cuda:0": "4GiB"}}.'
+        )
     devices = [str(device) for device in layer_devices(model)]
     for name in budgets:
         if name not in devices:
@@ -72,8 +78,13 @@ def device_bytes(model: PreTrainedModel, plan: Plan) -> dict[torch.device, int]:
 
     Raises:
         UnsupportedModel: The model's caches cannot be cut exactly; says which and why.
+        TypeError: What should be a plan is none.
         ValueError: The plan has another number of layers.
     """
+    if not isinstance(plan, Plan):
+        raise TypeError(
+            f"`plan` must be a Plan, but got a {type(plan).__name__}. Make one with allocate."
+        )
     layer_bytes = (plan.capacity_tokens * plan.geometry.token_bytes).sum(1) * plan.batch_size
     found: dict[torch.device, int] = {}
     for device, needed in zip(layer_devices(model), layer_bytes.tolist(), strict=True):

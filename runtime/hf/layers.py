@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from kvbudget.allocator import UnsupportedModel, WrongModel
+from kvbudget.allocator.checks import as_int
 
 from ..attention_call import AttentionCall
 from ..budgeted_layer import BudgetedLayer
@@ -92,6 +93,7 @@ class BudgetedCacheLayer(TaggingLayer):
 
     def crop(self, tokens_to_remove: int) -> None:
         """Forget the newest tokens; transformers passes their number as a negative one."""
+        tokens_to_remove = as_int("tokens_to_remove", tokens_to_remove)
         if tokens_to_remove > 0:
             raise ValueError(
                 f"`tokens_to_remove` must be 0 or negative, but got {tokens_to_remove}."

@@ -16,7 +16,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from kvbudget import evaluation as evaluation
     from kvbudget import heuristics as heuristics
+    from kvbudget import pictures as pictures
     from kvbudget import testing as testing
     from kvbudget.allocator import BadFile as BadFile
     from kvbudget.allocator import CacheShape as CacheShape
@@ -47,7 +49,10 @@ if TYPE_CHECKING:
     from kvbudget.allocator import solve as solve
     from kvbudget.allocator import solve_path as solve_path
     from kvbudget.allocator import solvers as solvers
+    from kvbudget.evaluation import Evaluation as Evaluation
+    from kvbudget.evaluation import evaluate as evaluate
     from kvbudget.reference import reference_model as reference_model
+    from kvbudget.report import save_report as save_report
     from kvbudget.runtime import Adaptation as Adaptation
     from kvbudget.runtime import BudgetedCache as BudgetedCache
     from kvbudget.runtime import Global as Global
@@ -71,6 +76,7 @@ _HOME = {
     "CacheShape": "kvbudget.allocator",
     "Choice": "kvbudget.allocator",
     "Comparison": "kvbudget.allocator",
+    "Evaluation": "kvbudget.evaluation",
     "Geometry": "kvbudget.allocator",
     "Global": "kvbudget.runtime",
     "InfeasibleBudget": "kvbudget.allocator",
@@ -95,10 +101,12 @@ _HOME = {
     "constraints": "kvbudget.allocator",
     "device_bytes": "kvbudget.runtime",
     "device_limits": "kvbudget.runtime",
+    "evaluate": "kvbudget.evaluation",
     "geometry_of": "kvbudget.runtime",
     "measure_importance": "kvbudget.runtime",
     "measure_profile": "kvbudget.runtime",
     "reference_model": "kvbudget.reference",
+    "save_report": "kvbudget.report",
     "search": "kvbudget.allocator",
     "search_front": "kvbudget.allocator",
     "search_plans": "kvbudget.allocator",
@@ -116,6 +124,7 @@ __all__ = [
     "CacheShape",
     "Choice",
     "Comparison",
+    "Evaluation",
     "Geometry",
     "Global",
     "InfeasibleBudget",
@@ -140,11 +149,15 @@ __all__ = [
     "constraints",
     "device_bytes",
     "device_limits",
+    "evaluate",
+    "evaluation",
     "geometry_of",
     "heuristics",
     "measure_importance",
     "measure_profile",
+    "pictures",
     "reference_model",
+    "save_report",
     "search",
     "search_front",
     "search_plans",
@@ -157,7 +170,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    if name in ("heuristics", "testing"):
+    if name in ("evaluation", "heuristics", "pictures", "testing"):
         return import_module(f"kvbudget.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'kvbudget' has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""The command line: `kvbudget demo | profile | check | allocate | compare | generate`."""
+"""The command line: `kvbudget demo | profile | check | allocate | ...`; one file per command."""
 
 import sys
 from typing import Annotated
@@ -10,8 +10,11 @@ from kvbudget.commands.allocate import allocate
 from kvbudget.commands.check import check
 from kvbudget.commands.compare import compare
 from kvbudget.commands.demo import demo
+from kvbudget.commands.draw import draw
+from kvbudget.commands.evaluate import evaluate
 from kvbudget.commands.generate import generate
 from kvbudget.commands.profile import profile
+from kvbudget.commands.report import report
 
 BAD_INPUT = 2
 
@@ -28,7 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-for command in (demo, profile, check, allocate, compare, generate):
+for command in (demo, profile, check, allocate, compare, generate, evaluate, report, draw):
     app.command()(command)
 
 

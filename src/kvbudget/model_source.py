@@ -45,6 +45,24 @@ def model_name(source: str | None) -> str:
     return "the reference model" if source is None else source
 
 
+def check_model_given(source: str | None, made_for: str, what: str) -> None:
+    """Refuse to run the shipped model where another one was meant and not named.
+
+    Args:
+        source: What was given for a model; None runs the shipped one.
+        made_for: The model's name in the plan or profile; empty if it has none.
+        what: "plan" or "profile".
+
+    Raises:
+        ValueError: Names the model to give.
+    """
+    if source is None and made_for not in ("", model_name(None)):
+        raise ValueError(
+            f"The {what} was made for {made_for}, but without `--model` the shipped model runs. "
+            f"Add --model {made_for}."
+        )
+
+
 def _check_folder(source: str) -> None:
     place = Path(source)
     looks_like_path = source.startswith((".", "~", os.sep)) or source.count("/") != 1

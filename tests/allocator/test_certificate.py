@@ -67,3 +67,11 @@ def test_constraints_are_held_as_a_tuple() -> None:
     listed: Any = ["Custom"]
     assert replace(GOOD, constraints=listed).constraints == ("Custom",)
     assert hash(replace(GOOD, constraints=listed))
+
+
+@pytest.mark.parametrize(
+    ("gap", "words"),
+    [(0.9969, "gap 99.7 %"), (1.0, "gap 100 %"), (0.0127, "gap 1.3 %"), (0.1667, "gap 16.7 %")],
+)
+def test_a_gap_reads_without_an_exponent(gap: float, words: str) -> None:
+    assert words in str(replace(GOOD, gap=gap))

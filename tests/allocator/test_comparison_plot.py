@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from kvbudget.allocator import Comparison, ComparisonRow, Status
+from kvbudget.allocator.comparison_plot import describe
 
 
 def row(solver: str, budget_bytes: int, loss: float, **changes: Any) -> ComparisonRow:
@@ -57,6 +58,28 @@ def test_the_picture_says_what_it_shows(tmp_path: Path) -> None:
         *("loss of the plan (divergence, nats per token)", "memory allowed for all KV caches"),
     ):
         assert f">{words}" in text
+
+
+def test_the_words_name_the_least_loss_at_each_budget_and_the_bound() -> None:
+    rows = (
+        row("A", 100, 9.0, bound=3.0),
+        row("B", 100, 4.0, bound=2.0),
+        row("A", 1000, 1.0, bound=0.5),
+        row("B", 1000, 1.0, bound=0.25),
+        row("C", 1000, 2.0, status=Status.INFEASIBLE),
+    )
+    assert describe(Comparison(rows, model="tiny")) == (
+        "Loss over memory of plans by 2 solvers for tiny, with the proven bound at each budget."
+        " Least loss: at 10% 4 by B, where 3 is the proven bound; at 100% 1 by B, where 0.5 is the"
+        " proven bound."
+    )
+    alone = describe(Comparison(rows[:1]))
+    assert alone.startswith("Loss over memory of plans by 1 solver for an unnamed model, ")
+
+
+def test_the_words_are_in_the_file(tmp_path: Path) -> None:
+    many(2).plot(tmp_path / "a.png")
+    assert Image.open(tmp_path / "a.png").text["Description"] == describe(many(2))
 
 
 def lines_in(comparison: Comparison) -> dict[str, Any]:

@@ -131,9 +131,9 @@ def test_an_empty_file_and_deep_nesting_are_refused(tmp_path: Path) -> None:
 def test_a_plan_and_a_profile_are_told_apart(plan: Plan, profile: Profile, tmp_path: Path) -> None:
     plan.save(tmp_path / "plan")
     profile.save(tmp_path / "profile")
-    with pytest.raises(BadFile, match="is not a usable plan"):
+    with pytest.raises(BadFile, match=r"is not a usable plan: .* which Profile.load reads"):
         Plan.load(tmp_path / "profile")
-    with pytest.raises(BadFile, match="is not a usable profile"):
+    with pytest.raises(BadFile, match=r"is not a usable profile: .* which Plan.load reads"):
         Profile.load(tmp_path / "plan")
 
 

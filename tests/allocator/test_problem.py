@@ -85,7 +85,7 @@ def test_the_budget_is_a_count_of_bytes(budget: Any, error: type[Exception]) -> 
 def test_constraints_are_a_tuple_of_constraints(profile: Profile) -> None:
     with pytest.raises(TypeError, match=r"`constraints` must hold constraints such as LeastTok"):
         Problem(LOSS, COST, 6, constraints=("one per device",))  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="`constraints` must be a tuple of them"):
+    with pytest.raises(TypeError, match="`constraints` must be a list or tuple of constraints"):
         Problem.from_profile(
             profile,
             budget="50%",

@@ -82,6 +82,12 @@ def test_losses_in_another_unit_are_compared_by_their_order_alone(check):
     assert "worst" not in text
 
 
+def test_solved_plans_are_spoken_of_where_there_were_some(check):
+    plans = len(check.predicted)
+    assert "solved" in str(replace(check, is_solved=(True,) * plans))
+    assert "solved" not in str(replace(check, is_solved=(False,) * plans))
+
+
 def test_another_element_type_has_not_been_checked(checked):
     assert checked.with_dtype("bfloat16").check is None
 

@@ -58,7 +58,7 @@ def test_the_refusal_is_exact_when_a_byte_is_missing(profile: Profile) -> None:
 def test_a_solution_reads_well() -> None:
     text = str(solve(PROBLEM, Hull()))
     assert text.startswith("Hull: FEASIBLE. The plan fits the budget")
-    assert "loss    9, at least 7.5 (gap 17 %)" in text
+    assert "loss    9, at least 7.5 (gap 16.7 %)" in text
     assert "memory  4 B of 5 B" in text
     infeasible = solve(Problem(PROBLEM.loss, PROBLEM.cost_bytes, 1), Hull())
     assert str(infeasible).startswith("No solution: No plan fits 1 B")

@@ -282,3 +282,25 @@ def test_one_kv_head_by_itself_attends_as_among_others(
         wanted = by_kv_head(dense_attention(view), view)[:, kv_head : kv_head + 1]
         assert_near(one.attention(12), wanted)
         assert torch.equal(one.known_state(2), view.known_state(2)[:, kv_head : kv_head + 1])
+
+
+@pytest.mark.parametrize("ask", [LayerView.attention, LayerView.recent_attention])
+@pytest.mark.parametrize(
+    ("window", "error", "sentence"),
+    [
+        ("3", TypeError, "`window` must be an integer, but got '3'."),
+        (2.5, TypeError, "`window` must be an integer, but got 2.5."),
+        (True, TypeError, "`window` must be an integer, but got True."),
+        (0, ValueError, "`window` must be at least 1, but got window=0."),
+    ],
+)
+def test_a_window_is_a_count_of_queries(
+    ask: Any, window: Any, error: type[Exception], sentence: str, make_view: MakeView
+) -> None:
+    with pytest.raises(error) as caught:
+        ask(make_view(), window)
+    assert str(caught.value) == sentence
+
+
+def test_the_newest_queries_may_be_none(make_view: MakeView) -> None:
+    assert make_view().newest(0).new == 0

@@ -63,7 +63,11 @@ def test_an_impossible_budget_names_the_smallest_possible_one(run, refused, prof
     ("option", "name", "meant"),
     [
         ("--heuristic", "heavy_hiter", "heavy_hitter"),
-        ("--heuristic", "snapkv", None),
+        ("--heuristic", "nothing_like_it", None),
+        ("--heuristic", "SnapKV", "observation_window"),
+        ("--heuristic", "h2o", "heavy_hitter"),
+        ("--heuristic", "keydiff", "key_diff"),
+        ("--importance", "razor-attention", "retrieval_heads"),
         ("--measure", "output_eror", "output_error"),
         ("--importance", "baclava", "baklava"),
     ],
@@ -316,3 +320,15 @@ def test_a_plan_that_is_none(refused, tmp_path, models, plan_file, profile_file,
 def test_the_library_says_the_same(profile):
     with pytest.raises(ValueError, match="must be a number with a unit"):
         kvb.allocate(profile, budget="banana", context_tokens=200)
+
+
+def test_a_generation_needs_one_plan(refused, plan_file):
+    wanted = "Give one plan: kvbudget generate plan.json --prompt ..."
+    assert refused("generate", "--prompt", "hi") == wanted
+    assert refused("generate", plan_file, "--plan", plan_file, "--prompt", "hi") == wanted
+
+
+def test_a_forgotten_model_is_asked_for_by_name(refused, plan_file, profile_file):
+    words = "was made for tiny, but without `--model` the shipped model runs. Add --model tiny."
+    assert refused("generate", plan_file, "--prompt", "hi") == f"The plan {words}"
+    assert refused("check", profile_file) == f"The profile {words}"

@@ -5,7 +5,7 @@ import pytest
 from kvbudget.commands.named import solver_classes
 from kvbudget.heuristics import CacheHeuristic, TokenHeuristic, measures, names
 
-COMMANDS = ("demo", "profile", "allocate", "compare", "generate")
+COMMANDS = ("demo", "profile", "allocate", "compare", "generate", "draw")
 
 
 def test_help_lists_every_command(run):

@@ -10,9 +10,11 @@ PUBLIC = {
     *("solve", "allocate", "compare", "Comparison", "solvers", "Plan", "budgeted", "heuristics"),
     *("check_profile", "ProfileCheck", "shapley_importance"),
     *("BudgetedCache", "CacheShape", "geometry_of", "Adaptation", "WithinLayer", "Global"),
-    *("device_bytes", "device_limits"),
+    *("device_bytes", "device_limits", "save_report"),
     *("Geometry", "Tokens", "Path", "solve_path", "Solver", "Choice"),
     *("search", "search_plans", "search_front", "constraints", "Mean", "WorstSample", "CVaR"),
+    *("evaluate", "Evaluation", "evaluation"),
+    "pictures",
     "testing",
     *("KVBudgetError", "InfeasibleBudget", "UnsupportedModel", "BadFile", "WrongModel"),
 }

@@ -51,8 +51,9 @@ def test_wheel_holds_every_package_and_data_file(
     names = zipfile.ZipFile(wheel).namelist()
     for package in project["tool"]["setuptools"]["packages"]:
         assert f"{package.replace('.', '/')}/__init__.py" in names
-    for file in (root / "src" / "kvbudget" / "reference_files").iterdir():
-        assert f"kvbudget/reference_files/{file.name}" in names
+    for folder in ("reference_files", "report/template"):
+        for file in (root / "src" / "kvbudget" / folder).iterdir():
+            assert f"kvbudget/{folder}/{file.name}" in names
     assert "kvbudget/py.typed" in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
 

@@ -51,11 +51,18 @@ def test_the_patterns_find_what_they_should(tmp_path: Path) -> None:
         assert len(matches(pattern, [file])) == 1
 
 
+def prints(path: Path) -> bool:
+    """Whether a file calls `print`; what its texts say does not count."""
+    calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    return any(isinstance(call.func, ast.Name) and call.func.id == "print" for call in calls)
+
+
 def test_only_commands_print(root: Path, library_files: list[Path]) -> None:
     quiet = [
         path for path in library_files if not str(path.relative_to(root)).startswith(MAY_PRINT)
     ]
-    assert not matches(r"(?<![\w.])print\(", quiet)
+    assert not [str(path) for path in quiet if prints(path)]
+    assert prints(Path(__file__).parents[2] / "benchmarks" / "rows.py")
 
 
 def can_fail(function: ast.FunctionDef, helpers: set[str]) -> bool:

@@ -191,3 +191,10 @@ def test_a_profile_of_another_model_is_refused(profile, prompts, model_of):
 def test_one_plan_is_refused(model, profile, prompts):
     with pytest.raises(ValueError, match="`plans` must be at least 2, but got plans=1"):
         checked(model, profile, prompts, plans=1)
+
+
+@pytest.mark.parametrize("given", ["plan", "profile.safetensors"])
+def test_what_is_no_profile_is_refused(given, model, profile, prompts):
+    plan = allocate(profile, budget="50%", context_tokens=60)
+    with pytest.raises(TypeError, match=r"`profile` must be a Profile, but got a (Plan|str)[.]"):
+        checked(model, plan if given == "plan" else given, prompts)

@@ -204,3 +204,14 @@ def test_two_devices_generate_what_one_does(architecture, model_of, plan_for, ra
     found = generated(model, plan)
     assert torch.equal(found["tokens"], expected["tokens"])
     torch.testing.assert_close(found["logits"], expected["logits"], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("budgets", ["cpu", "4GiB", 2**30, ["cpu"]])
+def test_limits_are_given_by_device(budgets, model_of):
+    with pytest.raises(TypeError, match="`budgets` must be a dict from device to budget, but got"):
+        device_limits(model_of("LlamaForCausalLM"), budgets)
+
+
+def test_bytes_of_what_is_no_plan_are_refused(model_of):
+    with pytest.raises(TypeError, match="`plan` must be a Plan, but got a str"):
+        device_bytes(model_of("LlamaForCausalLM"), "plan.json")

@@ -191,3 +191,22 @@ def test_capacities_return_after_a_crop_to_where_everything_fits(model, tight, o
             oracle.held = held
             theirs = model(tokens[:, at : at + new], past_key_values=everything).logits
             torch.testing.assert_close(logits, theirs, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("removed", "error", "words"),
+    [
+        ("a", TypeError, "`tokens_to_remove` must be an integer, but got 'a'"),
+        (-1.5, TypeError, "`tokens_to_remove` must be an integer, but got -1.5"),
+        (5, ValueError, "`tokens_to_remove` must be 0 or negative, but got 5"),
+        (-99, ValueError, "`crop` must remove at most the 10 tokens seen, but got 99"),
+    ],
+)
+def test_a_crop_that_cannot_be_leaves_the_cache_as_it_was(model, roomy, removed, error, words):
+    with budgeted(model, roomy) as cache:
+        model(drawn(1, 10, 3), past_key_values=cache)
+        with pytest.raises(error, match=words):
+            cache.crop(removed)
+        assert cache.get_seq_length() == 10
+        cache.crop(torch.tensor(-2))
+        assert cache.get_seq_length() == 8

@@ -76,7 +76,7 @@ def allocate(
         most_capacities=most_capacities,
     )
     chosen = solver_named(solver)
-    check_can_write(out)
+    check_can_write(out, inputs=[("PROFILE", profile)])
     plan = kvb.allocate(
         kvb.Profile.load(profile),
         budget=read_budget(budget),

@@ -41,16 +41,19 @@ def check(
     Example: `kvbudget check profile.safetensors --model path/to/model --text others.txt`
     """
     import kvbudget as kvb
-    from kvbudget.model_source import check_length, load_model, model_name
+    from kvbudget.model_source import check_model_given, load_model, model_name
 
-    from .output import check_can_write, print_json, say
+    from .output import Input, check_can_write, print_json, say
 
     target = out or profile
-    check_can_write(target)
+    text_and_model: list[Input] = [("`--text`", text), ("`--model`", model)]
+    # the profile itself may be named: it is what the outcome is written into
+    check_can_write(target, inputs=text_and_model if target.resolve() != profile.resolve() else ())
     measured = kvb.Profile.load(profile)
+    check_model_given(model, measured.model, "profile")
     loaded, tokenizer = load_model(model)
     sample = Sample(text, context, samples)
-    check_length(loaded, sample.context_tokens + sample.future_tokens)
+    sample.check_length(loaded)
     checked = kvb.check_profile(
         loaded,
         replace(measured, model=measured.model or model_name(model)),

@@ -63,11 +63,10 @@ def compare(
     --plot comparison.png`
     """
     import kvbudget as kvb
-    from kvbudget.allocator.comparison_plot import kind_of
 
     from .limits import Limits, read_risk
     from .named import read_budget, solver_classes, solver_named
-    from .output import check_can_write, print_json, say
+    from .output import check_can_write, check_picture, print_json, say
 
     limits = Limits(
         least_tokens=least_tokens,
@@ -80,8 +79,8 @@ def compare(
         most_capacities=most_capacities,
     )
     if plot is not None:
-        check_can_write(plot, "--plot")
-        kind_of(plot)
+        check_can_write(plot, "--plot", [("PROFILE", profile)])
+        check_picture(plot, "--plot")
     comparison = kvb.compare(
         kvb.Profile.load(profile),
         budgets=[read_budget(text) for text in budget or ("10%", "25%", "50%")],
@@ -96,10 +95,20 @@ def compare(
     if plot is not None:
         comparison.plot(plot)
         say(f"Wrote {plot}.")
+    _check_any_plan(comparison)
     if json:
         print_json(comparison.to_records())
     else:
         typer.echo(str(comparison.best_first()))
+
+
+def _check_any_plan(comparison: "Comparison") -> None:
+    """Refuse budgets of which not even the largest has a plan."""
+    from kvbudget.allocator import InfeasibleBudget, Status
+
+    rows = comparison.rows
+    if rows and all(row.status is Status.INFEASIBLE for row in rows):
+        raise InfeasibleBudget(max(rows, key=lambda row: row.budget_bytes).note)
 
 
 def _of_able(comparison: "Comparison") -> "Comparison":

@@ -68,9 +68,9 @@ def _run(model: str | None, text: Path | None) -> "DemoResult":
 
 
 def _write(result: "DemoResult", out: Path) -> None:
-    from kvbudget.heat_map import save_heat_map
+    from kvbudget.pictures import draw_plan
 
     out.mkdir(parents=True, exist_ok=True)
     result.profile.save(out / PROFILE_FILE)
     result.shown_plan.save(out / PLAN_FILE)
-    save_heat_map(result.shown_plan, out / PICTURE_FILE)
+    draw_plan(result.shown_plan).save(out / PICTURE_FILE)

@@ -35,7 +35,18 @@ class Answer:
 
 
 def generate(
-    plan: Annotated[Path, typer.Option(help="A file that `kvbudget allocate` wrote.")],
+    plan: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="PLAN",
+            help="A file that `kvbudget allocate` wrote.",
+            show_default=False,
+        ),
+    ] = None,
+    plan_option: Annotated[
+        Path | None,
+        typer.Option("--plan", metavar="PLAN", help="The same as an option.", show_default=False),
+    ] = None,
     prompt: Annotated[
         str | None, typer.Option(help="What the model reads.", show_default=False)
     ] = None,
@@ -51,25 +62,38 @@ def generate(
 
     Text goes to standard output, what the caches held to standard error.
 
-    Example: `kvbudget generate --plan plan.json --prompt-file question.txt`
+    Example: `kvbudget generate plan.json --prompt-file question.txt`
     """
     import kvbudget as kvb
     from kvbudget.allocator.bytes_text import format_bytes
+    from kvbudget.model_source import check_model_given
 
     from .output import print_json, say
 
     text = _prompt(prompt, prompt_file)
-    loaded = kvb.Plan.load(plan)
+    loaded = kvb.Plan.load(_plan(plan, plan_option))
+    check_model_given(model, loaded.model, "plan")
     answer = _generate(loaded, text, model, max_new_tokens)
     if json:
         print_json(asdict(answer))
     else:
         typer.echo(answer.text)
-        say(
-            f"The caches hold {format_bytes(answer.held_bytes)}, where the full cache of these "
-            f"tokens takes {format_bytes(answer.full_bytes)}; the plan allows "
-            f"{format_bytes(loaded.budget_bytes)}."
-        )
+        held, full = format_bytes(answer.held_bytes), format_bytes(answer.full_bytes)
+        allowed = format_bytes(loaded.budget_bytes)
+        if answer.full_bytes <= loaded.budget_bytes:
+            say(f"Nothing was evicted: these tokens take {full}, and the plan allows {allowed}.")
+        else:
+            say(
+                f"The caches hold {held}, where the full cache of these tokens takes {full}; "
+                f"the plan allows {allowed}."
+            )
+
+
+def _plan(plan: Path | None, plan_option: Path | None) -> Path:
+    given = plan if plan_option is None else plan_option
+    if given is None or (plan is not None and plan_option is not None):
+        raise ValueError("Give one plan: kvbudget generate plan.json --prompt ...")
+    return given
 
 
 def _prompt(prompt: str | None, prompt_file: Path | None) -> str:

@@ -93,7 +93,7 @@ def read_share(option: str, text: str) -> tuple[tuple[int, ...], Budget]:
         if first > last:
             raise ValueError(f"`{option}` must count up, but got {first}-{last}.")
     indices = sorted({i for first, last in ranges for i in range(first, last + 1)})
-    return tuple(indices), read_budget(budget)
+    return tuple(indices), read_budget(budget, option)
 
 
 def read_risk(text: str) -> Risk:

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from .named import solver_classes
+from .named import model_given, solver_classes
+from .sample import LEAST_CONTEXT
 
 SOLVER_NAMES = ", ".join(sorted(solver_classes()))
 _CONSTRAINTS = "Constraints"
@@ -15,6 +16,7 @@ Model = Annotated[
     typer.Option(
         "--model",
         metavar="PATH_OR_ID",
+        callback=model_given,
         help="A model's folder or its name on the Hugging Face hub. The shipped model if left out.",
         show_default=False,
     ),
@@ -37,7 +39,7 @@ SampleContext = Annotated[
     typer.Option(
         "--context",
         "--context-tokens",
-        min=64,
+        min=LEAST_CONTEXT,
         metavar="TOKENS",
         help="Length of each context in tokens.",
     ),

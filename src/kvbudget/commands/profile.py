@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -69,11 +70,12 @@ def profile(
     Example: `kvbudget profile --model path/to/model --text like-mine.txt --out profile.safetensors`
     """
     from .named import cache_heuristic_named, measure_named, token_heuristic_named
-    from .output import check_can_write, print_json, say
+    from .output import Input, check_can_write, print_json, say
 
-    check_can_write(out)
+    inputs: list[Input] = [("`--text`", text), ("`--model`", model)]
+    check_can_write(out, inputs=inputs)
     if checkpoint is not None:
-        check_can_write(checkpoint, "--checkpoint")
+        check_can_write(checkpoint, "--checkpoint", inputs)
         if checkpoint.resolve() == out.resolve():
             raise ValueError(f"`--checkpoint` must not be the file of `--out`, but both are {out}.")
         if importance is not None:
@@ -89,7 +91,7 @@ def profile(
         checkpoint,
     )
     measured.save(out)
-    say(f"Wrote {out}.")
+    say(f"Wrote {out}. Next: kvbudget allocate {quote(str(out))} --budget 25% --context {context}")
     if json:
         print_json(_record(measured, out))
     else:
@@ -107,11 +109,11 @@ def _measure(
     """Measure the losses, or weigh the caches where a cache heuristic is given."""
     import kvbudget as kvb
     from kvbudget.allocator.settings import call_text
-    from kvbudget.model_source import check_length, load_model, model_name
+    from kvbudget.model_source import load_model, model_name
     from kvbudget.runtime import geometry_of
 
     loaded, tokenizer = load_model(model)
-    check_length(loaded, sample.context_tokens + sample.future_tokens)
+    sample.check_length(loaded)
     prompts = sample.prompts(tokenizer, MEASURED)
     if importance is None:
         measured = kvb.measure_profile(

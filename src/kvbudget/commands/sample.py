@@ -5,7 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+LEAST_CONTEXT = 64
+"""Tokens of the shortest context that is measured on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,28 @@ class Sample:
     def future_tokens(self) -> int:
         """Tokens behind each context that ask for what was kept."""
         return max(32, self.context_tokens // 8)
+
+    def check_length(self, model: "PreTrainedModel") -> None:
+        """Refuse contexts that the model has no positions for.
+
+        Raises:
+            ValueError: Says which is the longest one that fits.
+        """
+        positions = getattr(model.config, "max_position_embeddings", None)
+        needed = self.context_tokens + self.future_tokens
+        if positions is None or needed <= positions:
+            return
+        # the longest context that fits beside an eighth of it, and beside 32 tokens
+        longest = min((8 * positions + 7) // 9, positions - 32)
+        raise ValueError(
+            f"The model reads at most {positions} tokens, but {needed} were asked for: a context "
+            f"and the {self.future_tokens} tokens behind it. "
+            + (
+                f"The longest `--context` that fits is {longest}."
+                if longest >= LEAST_CONTEXT
+                else "It is too short to be measured."
+            )
+        )
 
     def prompts(self, tokenizer: "PreTrainedTokenizerBase", seed: int) -> list[list[int]]:
         """Token ids of each context and its future.

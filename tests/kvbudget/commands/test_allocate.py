@@ -101,3 +101,13 @@ def test_without_options_nothing_more_is_asked(run, profile_file, asked):
     run("allocate", profile_file, "--budget", "50%", "--context", 200)
     assert (asked[0]["constraints"], asked[0]["risk"]) == ((), Mean())
     assert asked[0]["solver"] == kvb.solvers.Hull()
+
+
+def test_the_plan_is_not_written_over_its_profile(run, profile, tmp_path):
+    profile.save(tmp_path / "mine.safetensors")
+    before = (tmp_path / "mine.safetensors").read_bytes()
+    options = ("--budget", "25%", "--context", 200, "--out", "mine.safetensors")
+    done = run("allocate", "mine.safetensors", *options)
+    assert done.code == 2
+    assert "`--out` must not be the file of PROFILE, but got mine.safetensors." in done.err
+    assert (tmp_path / "mine.safetensors").read_bytes() == before

@@ -47,9 +47,9 @@ def test_the_contexts_are_not_those_of_the_profile(run, models, measured):
     assert not {tuple(ids) for ids in known} & {tuple(ids) for ids in fresh}
 
 
-def test_a_profile_of_another_model_is_refused_and_left_alone(run, measured):
+def test_a_profile_of_another_model_is_refused_and_left_alone(run, models, measured):
     before = measured.read_bytes()
-    refused = run("check", measured, *SMALL, "--plans", 2)
+    refused = run("check", measured, "--model", models / "other", *SMALL, "--plans", 2)
     assert refused.code == 2
     assert "Plan was made for" in refused.err
     assert measured.read_bytes() == before
@@ -59,3 +59,16 @@ def test_a_missing_profile_is_said_to_be_missing(run):
     refused = run("check", "nowhere.safetensors")
     assert refused.code == 2
     assert "nowhere.safetensors" in refused.err
+
+
+def test_only_the_profile_itself_is_written_over(run, models, measured, tmp_path):
+    text, before = tmp_path / "mine.txt", "Every word of this text is read by the model. " * 40
+    text.write_text(before)
+    options = ("--text", text, "--model", models / "llama", *SMALL, "--plans", 4)
+    for out in (text, models / "llama" / "model.safetensors"):
+        refused = run("check", measured, *options, "--out", out)
+        assert refused.code == 2
+        assert "`--out` must not " in refused.err
+    assert text.read_text() == before
+    assert run("check", measured, *options, "--out", measured).code == 0
+    assert kvb.Profile.load(measured).check is not None

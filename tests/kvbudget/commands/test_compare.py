@@ -27,10 +27,36 @@ def test_rows_can_be_chosen(run, profile_file):
 
 
 def test_a_budget_too_small_is_a_row_and_no_number(run, profile_file):
-    arguments = ("--budget", "10", "--solver", "hull", "--json")
-    (row,) = json.loads(run("compare", profile_file, "--context", 200, *arguments).out)
-    assert row["status"] == "INFEASIBLE"
+    arguments = ("--budget", "10", "--budget", "50%", "--solver", "hull", "--json")
+    done = run("compare", profile_file, "--context", 200, *arguments)
+    row, other = json.loads(done.out)
+    assert (row["status"], other["status"]) == ("INFEASIBLE", "FEASIBLE")
     assert row["loss"] is None
+    assert done.code == 0
+
+
+def test_budgets_of_which_none_has_a_plan_are_refused_as_allocate_refuses_the_largest(
+    run, profile_file
+):
+    plain = (profile_file, "--context", 200, "--budget", "90")
+    done = run("compare", *plain, "--budget", "10")
+    assert (done.code, done.out) == (2, "")
+    assert "No plan fits 90 B" in done.err
+    assert done.err == run("allocate", *plain).err
+
+
+def test_the_picture_is_not_drawn_over_the_profile(run, profile, tmp_path):
+    profile.save(tmp_path / "mine.png")
+    before = (tmp_path / "mine.png").read_bytes()
+    done = run("compare", "mine.png", "--context", 200, "--plot", "mine.png")
+    assert done.code == 2
+    assert "`--plot` must not be the file of PROFILE, but got mine.png." in done.err
+    assert (tmp_path / "mine.png").read_bytes() == before
+
+
+def test_a_picture_of_another_kind_is_refused_in_words_of_the_command(run, profile_file):
+    done = run("compare", profile_file, "--context", 200, "--plot", "a.jpg")
+    assert "`--plot` must end in .png or .svg, but got 'a.jpg'." in done.err
 
 
 def test_the_table_shows_every_solver(run, profile_file):

@@ -13,6 +13,7 @@ def test_text_goes_to_stdout_and_bytes_to_stderr(run, models, plan_file):
     assert done.code == 0
     assert done.out.strip()
     assert "The caches hold " in done.err
+    assert "Nothing was evicted" not in done.err
     assert "KiB" not in done.out
 
 
@@ -41,3 +42,18 @@ def test_a_plan_that_keeps_everything_gives_the_models_own_text(run, models, pro
     new = output[0, inputs["input_ids"].shape[1] :]
     assert record["text"] == tokenizer.decode(new, skip_special_tokens=True)
     assert record["new_tokens"] == len(new)
+
+
+def test_the_plan_may_stand_alone(run, models, plan_file):
+    arguments = ("--model", models / "llama", "--prompt", PROMPT, "--max-new-tokens", 4)
+    as_option = run("generate", "--plan", plan_file, *arguments)
+    alone = run("generate", plan_file, *arguments)
+    assert alone.code == 0
+    assert alone.out == as_option.out
+
+
+def test_a_short_prompt_is_told_to_fit(run, models, plan_file):
+    arguments = ("--model", models / "llama", "--prompt", "one two", "--max-new-tokens", 2)
+    done = run("generate", plan_file, *arguments)
+    assert "Nothing was evicted: these tokens take " in done.err
+    assert "The caches hold" not in done.err

@@ -1,10 +1,12 @@
 """`kvbudget profile` on a tiny model."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
 import kvbudget as kvb
+from kvbudget.commands.sample import Sample
 
 SMALL = ("--context", 64, "--samples", 2)
 
@@ -82,3 +84,35 @@ def test_profile_allocate_generate_work_together(run, models, tmp_path):
     assert run("allocate", profile, "--budget", "50%", "--context", 100).code == 0
     prompt = ("--prompt", "hello there " * 10, "--max-new-tokens", 4)
     assert run("generate", "--plan", tmp_path / "plan.json", *model, *prompt).code == 0
+
+
+@pytest.mark.parametrize("option", ["--out", "--checkpoint"])
+def test_neither_the_text_nor_the_model_is_written_over(run, models, tmp_path, option):
+    text, weights = tmp_path / "mine.txt", models / "llama" / "model.safetensors"
+    text.write_text("Every word of this text is read by the model. " * 40)
+    plain = ("profile", "--model", models / "llama", *SMALL, "--text", "mine.txt")
+    before = weights.read_bytes()
+    over_text, over_model = run(*plain, option, text), run(*plain, option, weights)
+    assert (over_text.code, over_model.code) == (2, 2)
+    assert f"`{option}` must not be the file of `--text`, but got {text}." in over_text.err
+    assert f"`{option}` must not lie in the folder of `--model`, but got" in over_model.err
+    assert text.read_text().startswith("Every word")
+    assert weights.read_bytes() == before
+
+
+@pytest.mark.parametrize("positions", [96, 100, 287, 288, 289, 290, 512, 2047, 2048])
+def test_the_longest_context_that_fits_is_named(positions):
+    """By trying them all."""
+    model = SimpleNamespace(config=SimpleNamespace(max_position_embeddings=positions))
+    longest = max(c for c in range(64, positions) if c + max(32, c // 8) <= positions)
+    for context in range(64, longest + 1):
+        Sample(None, context, 1).check_length(model)
+    for context in (longest + 1, positions, 9 * positions):
+        with pytest.raises(ValueError, match=f"longest `--context` that fits is {longest}."):
+            Sample(None, context, 1).check_length(model)
+
+
+def test_a_model_without_room_for_any_context_says_so():
+    model = SimpleNamespace(config=SimpleNamespace(max_position_embeddings=95))
+    with pytest.raises(ValueError, match=r"It is too short to be measured."):
+        Sample(None, 64, 1).check_length(model)

@@ -82,7 +82,7 @@ def test_json_gives_the_same_curves_back() -> None:
         ({"loss": [[[np.inf, 0, 0]]]}, ValueError, "`loss` must be finite"),
         ({"loss": [[[1.0, 0]]]}, ValueError, "one entry per level, but got 2 for 3 levels"),
         ({"kept_fraction": (0.5, 0.4, 1)}, ValueError, "`kept_fraction` must rise"),
-        ({"constraints": LeastTokens(1)}, TypeError, "`constraints` must be a tuple"),
+        ({"constraints": LeastTokens(1)}, TypeError, "`constraints` must be a list or tuple of"),
         ({"constraints": (Custom(print),)}, ValueError, "only such as a file can hold"),
     ],
 )

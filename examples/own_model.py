@@ -16,8 +16,9 @@ name = sys.argv[1] if len(sys.argv) > 1 else FILES
 model = AutoModelForCausalLM.from_pretrained(name, dtype="auto")
 tokenizer = AutoTokenizer.from_pretrained(name)
 if len(sys.argv) > 2:
-    text = Path(sys.argv[2]).read_text(encoding="utf-8")
-    prompts = [text[start : start + 4000] for start in range(0, len(text) - 4000, 4000)][:12]
+    ids = tokenizer(Path(sys.argv[2]).read_text(encoding="utf-8"))["input_ids"]
+    # pieces about as long as the contexts; the text must have 1000 tokens at least
+    prompts = [ids[start : start + 1000] for start in range(0, len(ids) - 999, 1000)][:12]
 else:
     prompts = calibration(tokenizer)
 

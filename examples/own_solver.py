@@ -11,7 +11,7 @@ from kvbudget.testing import check_solver
 
 @dataclass(frozen=True, slots=True)
 class BestFirst(kvb.Solver):
-    """Lift the cache that loses most by one level, for as long as that fits."""
+    """Let the cache that loses most take all it can, then the next, while bytes are left."""
 
     def choose(self, problem: kvb.Problem) -> kvb.Choice:
         levels = np.zeros(len(problem.loss), dtype=np.int64)

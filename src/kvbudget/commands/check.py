@@ -33,7 +33,7 @@ def check(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Run plans of 5 % to 60 % and compare what they lose with what the profile predicts.
+    """Run plans of 5 % of the memory and more, and compare their losses with the predicted ones.
 
     Give a text that the profile was not measured on. Every plan made from the profile afterwards
     shows the outcome.

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 from html import escape
 from importlib.resources import files
 from pathlib import PurePath
@@ -12,6 +13,7 @@ from pathlib import PurePath
 from kvbudget import __version__
 from kvbudget.allocator import Plan, Profile
 from kvbudget.allocator.files import FilePath, write_whole
+from kvbudget.model_source import model_name
 
 from .content import Record, content_of
 from .facts import facts_of
@@ -110,6 +112,7 @@ def parts_of(source: Source, plan_name: str, profile_name: str) -> dict[str, str
         "TRUST": "Can this be trusted?" if source.check else "These losses were never checked.",
         "VERDICT": verdict(source.check),
         "CHECK": f"In numbers: {source.check}." if source.check else "",
+        "RUN": generate_command(plan),
         "SUMMARY": str(plan),
     }
     return {
@@ -120,6 +123,13 @@ def parts_of(source: Source, plan_name: str, profile_name: str) -> dict[str, str
         "DATA": script_json(content_of(source, plan_name, profile_name)),
         "SCRIPT": script,
     }
+
+
+def generate_command(plan: Plan) -> str:
+    """What runs the plan's model within it; without a name the shipped model is meant."""
+    named = plan.model and plan.model != model_name(None)
+    model = f" --model {shlex.quote(plan.model)}" if named else ""
+    return f"kvbudget generate plan.json{model} --prompt-file question.txt"
 
 
 def template(name: str) -> str:

@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import replace
+from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -83,6 +84,12 @@ def test_what_was_measured_stands_in_the_page_itself(plan: kvb.Plan, profile: kv
     assert facts["Levels measured"].startswith("9: 2, 5, 10, ")
     assert facts["Its predicted loss"] == str(plan.certificate)
     assert elements.inside["pre"] == [str(plan)]
+
+
+def test_the_command_that_runs_it_names_the_model(plan: kvb.Plan) -> None:
+    for model, option in (("my model", " --model 'my model'"), ("the reference model", "")):
+        command = f"kvbudget generate plan.json{option} --prompt-file question.txt"
+        assert escape(command) in report_html(replace(plan, model=model))
 
 
 def test_what_is_not_known_is_said(plan: kvb.Plan) -> None:

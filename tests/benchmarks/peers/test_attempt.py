@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 
 @pytest.fixture
@@ -100,3 +101,13 @@ def test_a_view_counts_as_all_that_it_keeps_alive(peers):
     now = peers("attempt").storages()
     assert sum(size for where, size in now.items() if where not in before) == 4000
     assert view.nbytes == 40
+
+
+def test_tensors_without_memory_of_their_own_do_not_count(peers):
+    with FakeTensorMode():
+        fake = torch.zeros(1000)
+    before = peers("attempt").storages()
+    kept = torch.zeros(10)
+    now = peers("attempt").storages()
+    assert sum(size for where, size in now.items() if where not in before) == kept.nbytes
+    assert fake.shape == (1000,)

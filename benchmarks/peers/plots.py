@@ -2,28 +2,28 @@
 
 from pathlib import Path
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from benchmarks.peers.cells import KVPRESS, OURS
 from benchmarks.peers.findings import Findings
 from benchmarks.peers.shares import SHARES
+from kvbudget.allocator.picture_style import file_bytes, new_figure, styled
 
 OURS_COLOUR, FREEING_COLOUR, MASKING_COLOUR, OTHERS = "#0072B2", "#D55E00", "#009E73", "#C8C8C8"
 
 
 def _figure(rows: int, columns: int) -> Figure:
-    figure = Figure(figsize=(4.3 * columns, 3.2 * rows), dpi=100, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(4.3 * columns, 3.2 * rows)
     figure.subplots(rows, columns)
     return figure
 
 
 def save(figure: Figure, path: Path, description: str) -> None:
     """Write a PNG that carries its description."""
-    figure.savefig(path, metadata={"Description": description})
+    path.write_bytes(file_bytes(figure, "png", "Compared with kvpress", description))
 
 
+@styled()
 def divergence(found: Findings) -> Figure:
     """Divergence over the share kept, one panel for each of four kinds of prompts."""
     figure = _figure(2, 2)
@@ -40,10 +40,10 @@ def divergence(found: Findings) -> Figure:
         axes.set_title(kind, fontsize=10)
         axes.set_xticks(SHARES, [f"{100 * kept:.0f} %" for kept in SHARES])
         axes.minorticks_off()
-        axes.grid(alpha=0.25, lw=0.5)
+        axes.grid(visible=True)
     figure.supylabel("divergence from the full cache, nats per token", fontsize=9)
     figure.supxlabel("share of the cache kept", fontsize=9)
-    figure.axes[0].legend(fontsize=7, loc="lower left")
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=4)
     return figure
 
 
@@ -87,12 +87,13 @@ def _points(
     return [kept for kept, _ in known], [value for _, value in known]
 
 
+@styled()
 def needles(found: Findings) -> Figure:
     """Needles found over bytes held."""
     figure = _figure(1, 1)
-    figure.set_size_inches(7, 4)
+    figure.set_size_inches(9, 4)
     axes = figure.axes[0]
-    for side, style in ((KVPRESS, "-"), (OURS, "-")):
+    for side, style in ((KVPRESS, "--"), (OURS, "-")):
         for at, name in enumerate(found.on_grid(side)):
             points = found.needles(side, name)
             colour = OURS_COLOUR if side == OURS else FREEING_COLOUR
@@ -116,6 +117,6 @@ def needles(found: Findings) -> Figure:
     )
     axes.set_xticks((0.5, 1, 2, 5, 10, 25, 50), ["0.5", "1", "2", "5", "10", "25", "50"])
     axes.minorticks_off()
-    axes.grid(alpha=0.25, lw=0.5)
-    axes.legend(fontsize=6.5, loc="lower right")
+    axes.grid(visible=True)
+    figure.legend(loc="outside right upper")
     return figure

@@ -11,7 +11,12 @@ import pytest
 import torch
 import transformers
 from torch import Tensor
-from transformers import AttentionInterface, AttentionMaskInterface, DynamicCache
+from transformers import (
+    AttentionInterface,
+    AttentionMaskInterface,
+    DynamicCache,
+    PreTrainedModel,
+)
 from transformers.masking_utils import sdpa_mask
 
 from kvbudget.allocator import Certificate, Geometry, Plan
@@ -212,3 +217,25 @@ class Oracle:
 def oracle() -> Oracle:
     """Dense attention with a mask over evicted columns."""
     return Oracle()
+
+
+@pytest.fixture
+def fresh_compiler() -> Iterator[None]:
+    """Each test counts its own graphs."""
+    from torch._dynamo.utils import counters
+
+    torch._dynamo.reset()
+    counters.clear()
+    yield
+    torch._dynamo.reset()
+
+
+@pytest.fixture
+def plan_of(plan_for, random_capacity) -> Callable[..., Plan]:
+    """Builds a plan of uneven capacities for a model, of 40 tokens."""
+
+    def build(model: PreTrainedModel, rows: int = 1, low: int = 8) -> Plan:
+        geometry = geometry_of(model)
+        return plan_for(geometry, random_capacity(geometry, low, 17), 40, rows)
+
+    return build

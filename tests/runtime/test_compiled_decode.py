@@ -1,39 +1,19 @@
 """Decoding as one compiled graph: no break, no second compilation, and what eager forwards give."""
 
 import copy
-from collections.abc import Callable, Iterator
 
 import pytest
 import torch
 from compiled_lives import HEURISTIC, PROMPT, STEPS, Life, compiled_in_place, graphs, kept, lived
 from torch import Tensor
 from torch._dynamo import explain
-from torch._dynamo.utils import counters
-from transformers import PreTrainedModel
 
 from kvbudget import reference_model
-from kvbudget.allocator import Plan
 from kvbudget.heuristics import HeavyHitter, KeyNorm
-from kvbudget.runtime import Global, budgeted, geometry_of
+from kvbudget.runtime import Global, budgeted
 from kvbudget.runtime.hf.graph_inputs import prepared_for_graphs
 
-
-@pytest.fixture(autouse=True)
-def fresh_compiler() -> Iterator[None]:
-    """Each test counts its own graphs."""
-    torch._dynamo.reset()
-    counters.clear()
-    yield
-    torch._dynamo.reset()
-
-
-@pytest.fixture
-def plan_of(plan_for, random_capacity) -> Callable[..., Plan]:
-    def build(model: PreTrainedModel, rows: int = 1, low: int = 8) -> Plan:
-        geometry = geometry_of(model)
-        return plan_for(geometry, random_capacity(geometry, low, 17), 40, rows)
-
-    return build
+pytestmark = pytest.mark.usefixtures("fresh_compiler")
 
 
 @pytest.mark.parametrize("grad", [True, False])

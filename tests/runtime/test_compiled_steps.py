@@ -13,31 +13,14 @@ from compiled_lives import HEURISTIC, PROMPT, STEPS, Life, compiled_in_place, ke
 from torch import Tensor, nn
 from torch._dynamo import explain
 from torch._dynamo.exc import Unsupported
-from torch._dynamo.utils import counters
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.models.llama import modeling_llama
 
-from kvbudget.allocator import KVBudgetError, Plan, UnsupportedModel
-from kvbudget.runtime import BudgetedCache, budgeted, geometry_of, measure_profile
+from kvbudget.allocator import KVBudgetError, UnsupportedModel
+from kvbudget.runtime import BudgetedCache, budgeted, measure_profile
 from kvbudget.runtime.hf.graph_ops import number_for
 
-
-@pytest.fixture(autouse=True)
-def fresh_compiler() -> Iterator[None]:
-    """Each test counts its own graphs."""
-    torch._dynamo.reset()
-    counters.clear()
-    yield
-    torch._dynamo.reset()
-
-
-@pytest.fixture
-def plan_of(plan_for, random_capacity) -> Callable[..., Plan]:
-    def build(model: PreTrainedModel, rows: int = 1, low: int = 8) -> Plan:
-        geometry = geometry_of(model)
-        return plan_for(geometry, random_capacity(geometry, low, 17), 40, rows)
-
-    return build
+pytestmark = pytest.mark.usefixtures("fresh_compiler")
 
 
 @pytest.mark.parametrize("hooked", [True, False])
